@@ -1,0 +1,69 @@
+"""Checks: commands that judge a workspace, and the verdict that their results give.
+
+The agent's own word plays no part here: the harness runs the same commands on the base and on the
+result, and compares.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from patchkiln.domain.event import JsonValue
+
+
+class Verdict(StrEnum):
+    """What the repository's own checks say of the change."""
+
+    VERIFIED = "verified"
+    REGRESSED = "regressed"
+    UNVERIFIED = "unverified"
+    SKIPPED = "skipped"
+
+
+class CheckStatus(StrEnum):
+    """How a check ended. ``UNRUNNABLE``: it could not judge (no runner, no test, broken set-up)."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    UNRUNNABLE = "unrunnable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A shell command run in the workspace's root. ``source`` says what named it."""
+
+    command: str
+    source: str
+    kind: str = "test"
+    env: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One run of a check.
+
+    ``failures`` are ids of failed tests where the output names them; ``complete`` tells that the
+    list is whole, so that two lists can be compared.
+    """
+
+    check: Check
+    status: CheckStatus
+    exit_code: int | None
+    duration_ms: int
+    tail: str
+    failures: frozenset[str] = frozenset()
+    complete: bool = False
+    reason: str = ""
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Return the object that ``check.finished`` and the summary carry."""
+        return {
+            "command": self.check.command,
+            "source": self.check.source,
+            "status": self.status.value,
+            "exit_code": self.exit_code,
+            "duration_ms": self.duration_ms,
+            "failures": sorted(self.failures),
+            "reason": self.reason,
+            "tail": self.tail,
+        }

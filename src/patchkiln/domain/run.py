@@ -1,0 +1,161 @@
+"""A run: one prompt on one repository, to its end; and how its events become its state."""
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from patchkiln.domain.check import Verdict
+from patchkiln.domain.event import Event, EventType, JsonValue, StatusUpdate
+from patchkiln.domain.usage import Limits, Usage
+
+RUN_CREATED = "run.created"
+RUN_STARTED = "run.started"
+RUN_CANCEL_REQUESTED = "run.cancel_requested"
+RUN_FAILED = "run.failed"
+RUN_FINISHED = "run.finished"
+SANDBOX_CHOSEN = "sandbox.chosen"
+PATCH_MADE = "patch.made"
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. How it ended is its `Outcome`."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    CHANGED = "changed"
+    NO_CHANGE = "no_change"
+    REFUSED = "refused"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What the caller asked for, checked and with the server's defaults filled in.
+
+    ``checks`` is None for automatic detection, empty for none. ``clone_depth`` 0 is the whole
+    history. ``caller`` is the name of the API key, ``anonymous`` without keys.
+    """
+
+    repo_url: str
+    repository: str
+    prompt: str
+    ref: str | None = None
+    model: str | None = None
+    agent: str = "recipes"
+    sandbox: str = "local"
+    checks: tuple[str, ...] | None = None
+    limits: Limits = field(default_factory=Limits)
+    clone_depth: int = 1
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    caller: str = "anonymous"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as its events have made it. ``*_at_ms`` are milliseconds since the epoch."""
+
+    id: str
+    request: RunRequest
+    created_at_ms: int
+    status: RunStatus = RunStatus.QUEUED
+    step: str = "init"
+    progress: int = 0
+    last_seq: int = 0
+    started_at_ms: int | None = None
+    finished_at_ms: int | None = None
+    cancel_requested: bool = False
+    sandbox_id: str | None = None
+    outcome: Outcome | None = None
+    verdict: Verdict | None = None
+    files_modified: int = 0
+    usage: Usage = field(default_factory=Usage)
+    error: Mapping[str, JsonValue] | None = None
+
+    @classmethod
+    def new(cls, request: RunRequest) -> "Run":
+        """Return a queued run with an id that sorts by its time of creation."""
+        now_ms = time.time_ns() // 1_000_000
+        return cls(
+            id=f"run_{now_ms:012x}{secrets.token_hex(8)}", request=request, created_at_ms=now_ms
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the last event has been written."""
+        return self.status is RunStatus.FINISHED
+
+    def next_event(self, update: StatusUpdate, *, now_ms: int) -> Event:
+        """Give an update its place: the next ``seq``, and a progress that never goes back."""
+        progress = self.progress if update.progress is None else update.progress
+        return Event(
+            run_id=self.id,
+            seq=self.last_seq + 1,
+            timestamp_ms=now_ms,
+            event=update.event,
+            message=update.message,
+            type=update.type,
+            step=update.step or self.step,
+            progress=max(self.progress, min(100, progress)),
+            data=update.data,
+            summary=update.summary,
+        )
+
+    def after(self, event: Event) -> "Run":
+        """Return the run as it stands after one of its events. The log is the truth."""
+        run = replace(self, last_seq=event.seq, step=event.step, progress=event.progress)
+        usage = event.data.get("usage")
+        if isinstance(usage, Mapping):
+            run = replace(run, usage=_usage(usage))
+        if event.event == RUN_STARTED:
+            return replace(run, status=RunStatus.RUNNING, started_at_ms=event.timestamp_ms)
+        if event.event == RUN_CANCEL_REQUESTED:
+            return replace(run, cancel_requested=True)
+        if event.event == SANDBOX_CHOSEN:
+            return replace(run, sandbox_id=_text(event.data, "sandbox_id"))
+        if event.event == PATCH_MADE:
+            return replace(run, files_modified=_count(event.data, "files_modified"))
+        if event.event == RUN_FAILED:
+            return replace(run, error=event.data)
+        if event.type is EventType.SUMMARY and event.summary is not None:
+            return run._ended(event, event.summary)
+        return run
+
+    def _ended(self, event: Event, summary: Mapping[str, JsonValue]) -> "Run":
+        return replace(
+            self,
+            status=RunStatus.FINISHED,
+            finished_at_ms=event.timestamp_ms,
+            outcome=Outcome(str(summary["outcome"])),
+            verdict=Verdict(str(summary["verdict"])),
+            files_modified=_count(summary, "files_modified"),
+        )
+
+
+def _text(data: Mapping[str, JsonValue], name: str) -> str | None:
+    value = data.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _count(data: Mapping[str, JsonValue], name: str) -> int:
+    value = data.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _usage(data: Mapping[str, JsonValue]) -> Usage:
+    cost = data.get("cost_usd")
+    return Usage(
+        turns=_count(data, "turns"),
+        input_tokens=_count(data, "input_tokens"),
+        output_tokens=_count(data, "output_tokens"),
+        cost_usd=float(cost) if isinstance(cost, int | float) else None,
+    )

@@ -1,0 +1,92 @@
+"""Where runs, their events and their patches are kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from patchkiln.domain.event import StatusUpdate, StoredEvent
+from patchkiln.domain.run import Run, RunStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """A caller's key for one request. ``fingerprint`` is a digest of the request's body."""
+
+    caller: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """Runs, newest first. ``cursor`` asks for the next page; None at the end."""
+
+    runs: tuple[Run, ...]
+    cursor: str | None
+
+
+class Store(Protocol):
+    """Keeps runs; a run's events are gapless and its row is their projection (`Run.after`).
+
+    Every method may raise `StoreError` (retryable). All are safe to call side by side.
+    """
+
+    async def create_run(
+        self, run: Run, first: StatusUpdate, *, idempotency: IdempotencyKey | None = None
+    ) -> tuple[Run, bool]:
+        """Keep a run and its first event in one transaction; return it and True.
+
+        Where the caller used the key before: that run and False. Raises `Conflict` where it was
+        used with another fingerprint.
+        """
+        ...
+
+    async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
+        """Append updates as the next events, in order, in one transaction; durable on return.
+
+        Raises `NotFound`, and `Conflict` where the run has its summary already.
+        """
+        ...
+
+    async def get_run(self, run_id: str) -> Run:
+        """Return a run. Raises `NotFound`."""
+        ...
+
+    async def list_runs(
+        self,
+        *,
+        status: RunStatus | None = None,
+        repository: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return runs, newest first; ``repository`` is the short name. Raises `InvalidRequest`."""
+        ...
+
+    async def unfinished_runs(self) -> list[Run]:
+        """Return the runs without a summary, oldest first."""
+        ...
+
+    async def events(self, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """Return at most ``limit`` events with ``seq`` above ``after``. Raises `NotFound`."""
+        ...
+
+    async def save_patch(self, run_id: str, diff: bytes) -> None:
+        """Keep a run's patch, in place of an earlier one. Raises `NotFound`."""
+        ...
+
+    async def get_patch(self, run_id: str) -> bytes | None:
+        """Return the patch, None where there is none. Raises `NotFound` for an unknown run."""
+        ...
+
+    async def delete_run(self, run_id: str) -> None:
+        """Forget a run and all that belongs to it. Raises `NotFound`, `Conflict` if unfinished."""
+        ...
+
+    async def check(self) -> None:
+        """Return where the store can be read and written. Raises `StoreError`."""
+        ...
+
+    async def close(self) -> None:
+        """Write what is buffered and let go of the database. Idempotent."""
+        ...
