@@ -30,7 +30,7 @@ class FileChange:
     old_path: str | None = None
 
     def as_json(self) -> dict[str, JsonValue]:
-        """Return the object that events carry; unprintable bytes are shown as ``\\xNN``."""
+        """Return the object that events carry; bytes that are no UTF-8 are shown escaped."""
         return {
             "path": printable(self.path),
             "kind": self.kind.value,

@@ -115,9 +115,10 @@ def is_commit_id(ref: str) -> bool:
 def _split(text: str) -> tuple[SplitResult, int | None]:
     try:
         parts = urlsplit(text)
-        return parts, parts.port
+        port = parts.port
     except ValueError as error:
         raise InvalidRequest("This is no repository URL.", field="repoUrl") from error
+    return parts, port
 
 
 def _allowed(text: str, allow: tuple[str, ...]) -> bool:

@@ -2,12 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from patchkiln.domain.check import Verdict
-from patchkiln.domain.event import Event, EventType, JsonValue, StatusUpdate
+from patchkiln.domain.event import Event, JsonValue, StatusUpdate
 from patchkiln.domain.usage import Limits, Usage
 
 RUN_CREATED = "run.created"
@@ -116,29 +116,50 @@ class Run:
         usage = event.data.get("usage")
         if isinstance(usage, Mapping):
             run = replace(run, usage=_usage(usage))
-        if event.event == RUN_STARTED:
-            return replace(run, status=RunStatus.RUNNING, started_at_ms=event.timestamp_ms)
-        if event.event == RUN_CANCEL_REQUESTED:
-            return replace(run, cancel_requested=True)
-        if event.event == SANDBOX_CHOSEN:
-            return replace(run, sandbox_id=_text(event.data, "sandbox_id"))
-        if event.event == PATCH_MADE:
-            return replace(run, files_modified=_count(event.data, "files_modified"))
-        if event.event == RUN_FAILED:
-            return replace(run, error=event.data)
-        if event.type is EventType.SUMMARY and event.summary is not None:
-            return run._ended(event, event.summary)
-        return run
+        project = _PROJECTIONS.get(event.event)
+        return run if project is None else project(run, event)
 
-    def _ended(self, event: Event, summary: Mapping[str, JsonValue]) -> "Run":
-        return replace(
-            self,
-            status=RunStatus.FINISHED,
-            finished_at_ms=event.timestamp_ms,
-            outcome=Outcome(str(summary["outcome"])),
-            verdict=Verdict(str(summary["verdict"])),
-            files_modified=_count(summary, "files_modified"),
-        )
+
+def _started(run: Run, event: Event) -> Run:
+    return replace(run, status=RunStatus.RUNNING, started_at_ms=event.timestamp_ms)
+
+
+def _cancel_requested(run: Run, _event: Event) -> Run:
+    return replace(run, cancel_requested=True)
+
+
+def _sandbox_chosen(run: Run, event: Event) -> Run:
+    return replace(run, sandbox_id=_text(event.data, "sandbox_id"))
+
+
+def _patch_made(run: Run, event: Event) -> Run:
+    return replace(run, files_modified=_count(event.data, "files_modified"))
+
+
+def _failed(run: Run, event: Event) -> Run:
+    return replace(run, error=event.data)
+
+
+def _finished(run: Run, event: Event) -> Run:
+    summary = event.summary or {}
+    return replace(
+        run,
+        status=RunStatus.FINISHED,
+        finished_at_ms=event.timestamp_ms,
+        outcome=Outcome(str(summary["outcome"])),
+        verdict=Verdict(str(summary["verdict"])),
+        files_modified=_count(summary, "files_modified"),
+    )
+
+
+_PROJECTIONS: Mapping[str, Callable[[Run, Event], Run]] = {
+    RUN_STARTED: _started,
+    RUN_CANCEL_REQUESTED: _cancel_requested,
+    SANDBOX_CHOSEN: _sandbox_chosen,
+    PATCH_MADE: _patch_made,
+    RUN_FAILED: _failed,
+    RUN_FINISHED: _finished,
+}
 
 
 def _text(data: Mapping[str, JsonValue], name: str) -> str | None:
