@@ -14,6 +14,9 @@ RUN_CREATED = "run.created"
 RUN_STARTED = "run.started"
 RUN_CANCEL_REQUESTED = "run.cancel_requested"
 RUN_FAILED = "run.failed"
+RUN_REFUSED = "run.refused"
+RUN_BUDGET_EXHAUSTED = "run.budget_exhausted"
+RUN_CANCELLED = "run.cancelled"
 RUN_FINISHED = "run.finished"
 SANDBOX_CHOSEN = "sandbox.chosen"
 PATCH_MADE = "patch.made"
@@ -158,6 +161,7 @@ _PROJECTIONS: Mapping[str, Callable[[Run, Event], Run]] = {
     SANDBOX_CHOSEN: _sandbox_chosen,
     PATCH_MADE: _patch_made,
     RUN_FAILED: _failed,
+    RUN_REFUSED: _failed,
     RUN_FINISHED: _finished,
 }
 

@@ -1,6 +1,6 @@
 """Who plans and makes the change."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,7 +68,7 @@ class Agent(Protocol):
 
     def implement(
         self, task: Task, plan: Plan, sandbox: Sandbox
-    ) -> AsyncIterator[AgentUpdate | AgentResult]:
+    ) -> AsyncGenerator[AgentUpdate | AgentResult]:
         """Yield what is done while doing it, and an `AgentResult` as the last item.
 
         Raises `AgentError` and its kin, `ModelError` (retryable) among them. A limit that is

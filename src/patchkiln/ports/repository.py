@@ -1,6 +1,6 @@
 """Where repositories come from."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class RepositorySource(Protocol):
 
     def fetch(
         self, url: RepositoryUrl, *, ref: str | None, depth: int
-    ) -> AsyncIterator[FetchProgress | Checkout]:
+    ) -> AsyncGenerator[FetchProgress | Checkout]:
         """Yield progress, and the `Checkout` as the last item.
 
         ``ref`` None is the remote's HEAD; ``depth`` 0 the whole history. The checkout is in use
