@@ -20,7 +20,11 @@ class Verdict(StrEnum):
 
 
 class CheckStatus(StrEnum):
-    """How a check ended. ``UNRUNNABLE``: it could not judge (no runner, no test, broken set-up)."""
+    """How a check ended.
+
+    ``TIMED_OUT``: it was stopped at its time or output limit. ``UNRUNNABLE``: it could not judge
+    (no runner, no test, broken set-up).
+    """
 
     PASSED = "passed"
     FAILED = "failed"
@@ -43,7 +47,8 @@ class CheckResult:
     """One run of a check.
 
     ``failures`` are ids of failed tests where the output names them; ``complete`` tells that the
-    list is whole, so that two lists can be compared.
+    list is whole, so that two lists can be compared. ``tests_run`` counts the tests that passed or
+    failed, None where the output does not tell.
     """
 
     check: Check
@@ -53,6 +58,7 @@ class CheckResult:
     tail: str
     failures: frozenset[str] = frozenset()
     complete: bool = False
+    tests_run: int | None = None
     reason: str = ""
 
     def as_json(self) -> dict[str, JsonValue]:
@@ -64,6 +70,7 @@ class CheckResult:
             "exit_code": self.exit_code,
             "duration_ms": self.duration_ms,
             "failures": sorted(self.failures),
+            "tests_run": self.tests_run,
             "reason": self.reason,
             "tail": self.tail,
         }
