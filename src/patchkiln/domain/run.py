@@ -118,7 +118,7 @@ class Run:
         run = replace(self, last_seq=event.seq, step=event.step, progress=event.progress)
         usage = event.data.get("usage")
         if isinstance(usage, Mapping):
-            run = replace(run, usage=_usage(usage))
+            run = replace(run, usage=Usage.from_json(usage))
         project = _PROJECTIONS.get(event.event)
         return run if project is None else project(run, event)
 
@@ -174,13 +174,3 @@ def _text(data: Mapping[str, JsonValue], name: str) -> str | None:
 def _count(data: Mapping[str, JsonValue], name: str) -> int:
     value = data.get(name)
     return value if isinstance(value, int) else 0
-
-
-def _usage(data: Mapping[str, JsonValue]) -> Usage:
-    cost = data.get("cost_usd")
-    return Usage(
-        turns=_count(data, "turns"),
-        input_tokens=_count(data, "input_tokens"),
-        output_tokens=_count(data, "output_tokens"),
-        cost_usd=float(cost) if isinstance(cost, int | float) else None,
-    )

@@ -1,5 +1,6 @@
 """What a run may cost and what it has cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -60,6 +61,17 @@ class Usage:
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
         )
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, JsonValue]) -> "Usage":
+        """Read what `as_json` wrote; what is missing or of another type counts as nothing."""
+        cost = data.get("cost_usd")
+        return cls(
+            turns=_count(data, "turns"),
+            input_tokens=_count(data, "input_tokens"),
+            output_tokens=_count(data, "output_tokens"),
+            cost_usd=float(cost) if isinstance(cost, int | float) else None,
+        )
+
     def as_json(self) -> dict[str, JsonValue]:
         """Return the object that events and runs carry as ``usage``."""
         return {
@@ -68,3 +80,8 @@ class Usage:
             "output_tokens": self.output_tokens,
             "cost_usd": self.cost_usd,
         }
+
+
+def _count(data: Mapping[str, JsonValue], name: str) -> int:
+    value = data.get(name)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,119 @@
+"""The server: one process, one data directory, one SQLite file."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from patchkiln.api import ApiConfig, create_app
+from patchkiln.bootstrap.services import AGENTS, default_agent, open_engine
+from patchkiln.engine import RunEngine
+from patchkiln.errors import SettingsError
+from patchkiln.logging_config import configure_logging
+from patchkiln.ports.sandbox import IsolationLevel
+from patchkiln.settings import Settings
+from patchkiln.stores import SqliteStore
+
+GRACEFUL_SHUTDOWN_S = 5
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that lets streams end before it waits for its connections."""
+
+    def __init__(self, config: uvicorn.Config, engine: RunEngine) -> None:
+        """Take the engine whose streams must end at shutdown."""
+        super().__init__(config)
+        self._engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain the streams, then shut down as uvicorn does."""
+        self._engine.drain()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the process's exit code. Raises `SettingsError`."""
+    configure_logging(settings.log_level)
+    with data_directory(settings.data_dir):
+        asyncio.run(_serve(settings))
+    return 0
+
+
+@contextmanager
+def data_directory(path: Path) -> Generator[None]:
+    """Make the data directory and hold it, so that two servers never share one."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(path / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SettingsError(
+            "Another server uses this data directory. Stop it, or set PATCHKILN_DATA_DIR."
+        ) from error
+    else:
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _serve(settings: Settings) -> None:
+    store = await SqliteStore.open(settings.database_path)
+    try:
+        async with open_engine(settings, store) as engine:
+            interrupted = await engine.recover()
+            if interrupted:
+                logger.warning("%d runs were cut off by the last stop and have failed", interrupted)
+            await _tell_state(settings, engine)
+            warming = asyncio.create_task(engine.warm(default_agent(settings)))
+            app = create_app(
+                engine,
+                api_config(settings),
+            )
+            config = uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+            )
+            await Server(config, engine).serve()
+            warming.cancel()
+    finally:
+        await store.close()
+
+
+def api_config(settings: Settings) -> ApiConfig:
+    """Return what the API needs to know of the settings."""
+    return ApiConfig(
+        api_keys={name: key.get_secret_value() for name, key in settings.api_keys.items()},
+        git_allow=settings.git_allow,
+        cors_origins=settings.cors_origins,
+        default_agent=default_agent(settings),
+        agents=AGENTS,
+        sandboxes=settings.sandbox,
+        limits=settings.limits,
+    )
+
+
+async def _tell_state(settings: Settings, engine: RunEngine) -> None:
+    isolation = (await engine.readiness()).isolation
+    if isolation.level is IsolationLevel.NONE:
+        logger.error("runs will be refused: %s %s", isolation.reason, isolation.remedy)
+    else:
+        logger.info("sandbox: %s, %s", isolation.level.value, isolation.reason)
+    if settings.e2b_api_key is not None:
+        logger.warning("E2B_API_KEY is set, but this version serves the local sandbox only")
+    if "*" in settings.cors_origins and settings.public:
+        logger.warning(
+            "CORS is open to every origin on a public address; set PATCHKILN_CORS_ORIGINS"
+        )

@@ -1,0 +1,101 @@
+"""Opens what runs need: sandboxes, clone cache, agents, and an engine over a store."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache, partial
+
+from patchkiln.engine import EngineLimits, RunEngine
+from patchkiln.pipeline.context import Services
+from patchkiln.ports.agent import Agent
+from patchkiln.ports.sandbox import SandboxProvider
+from patchkiln.ports.store import Store
+from patchkiln.repositories import GitRepositories
+from patchkiln.sandboxes.local import LocalSandboxes
+from patchkiln.settings import Settings
+from patchkiln.stores import MemoryStore
+
+RECIPES = "recipes"
+BUILTIN = "builtin"
+AGENTS = (BUILTIN, RECIPES)
+
+
+def default_agent(settings: Settings) -> str:
+    """Return the agent of a request that names none."""
+    return RECIPES if settings.model is None else BUILTIN
+
+
+@asynccontextmanager
+async def open_sandboxes(settings: Settings) -> AsyncGenerator[SandboxProvider]:
+    """Lend the local provider, and destroy what it made."""
+    provider = LocalSandboxes(settings.data_dir)
+    try:
+        yield provider
+    finally:
+        await provider.close()
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: Settings, store: Store, *, allow: tuple[str, ...] = ()
+) -> AsyncGenerator[RunEngine]:
+    """Lend an engine over a store. ``allow`` adds URL prefixes to the settings' own."""
+    async with open_sandboxes(settings) as provider:
+        repositories = GitRepositories(
+            provider,
+            settings.data_dir / "repositories",
+            max_bytes=settings.max_repository_bytes,
+            timeout_s=settings.clone_timeout_s,
+            cache_bytes=settings.cache_bytes,
+        )
+        services = Services(
+            store=store,
+            repositories=repositories,
+            sandboxes={provider.name: provider},
+            agents=agent_factories(settings),
+            git_allow=(*settings.git_allow, *allow),
+            check_timeout_s=settings.check_timeout_s,
+        )
+        limits = EngineLimits(
+            running=settings.max_running, unfinished_per_caller=settings.max_unfinished
+        )
+        engine = RunEngine(services, limits)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+@asynccontextmanager
+async def local_runs(
+    settings: Settings, *, allow: tuple[str, ...] = ()
+) -> AsyncGenerator[RunEngine]:
+    """Lend an engine that keeps its runs in memory, for one run from the terminal."""
+    async with open_engine(settings, MemoryStore(), allow=allow) as engine:
+        yield engine
+
+
+def agent_factories(settings: Settings) -> Mapping[str, Callable[[], Awaitable[Agent]]]:
+    """Return what makes each agent; the first call imports it, in a thread."""
+    builtin = cache(partial(_builtin, settings))
+    return {
+        RECIPES: partial(asyncio.to_thread, _recipes),
+        BUILTIN: partial(asyncio.to_thread, builtin),
+    }
+
+
+@cache
+def _recipes() -> Agent:
+    from patchkiln.agent.recipes import RecipesAgent  # noqa: PLC0415 - libcst costs 0.3 s
+
+    return RecipesAgent()
+
+
+def _builtin(settings: Settings) -> Agent:
+    from patchkiln.agent.builtin import BuiltinAgent  # noqa: PLC0415 - pydantic-ai costs 1.5 s
+    from patchkiln.models import Models  # noqa: PLC0415 - as above
+
+    models = Models(
+        default=settings.model, keys=settings.model_keys, base_url=settings.model_base_url
+    )
+    return BuiltinAgent(models.model)

@@ -1,0 +1,52 @@
+"""Step 4: see what the repository is made of, and run its own checks on the untouched base."""
+
+from collections.abc import AsyncGenerator
+
+from patchkiln.domain.check import Check, CheckResult
+from patchkiln.domain.event import StatusUpdate
+from patchkiln.domain.project import Project
+from patchkiln.pipeline.context import RunContext, require
+from patchkiln.pipeline.judging import BASE, judge
+from patchkiln.pipeline.survey import analyse
+
+
+async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
+    """Yield ``repository.analysed`` and the checks on the base."""
+    context.project = await analyse(require(context.sandbox))
+    context.checks = _chosen_checks(context)
+    yield _analysed(context.project, context.checks)
+    if not context.checks:
+        return
+    results: list[CheckResult] = []
+    sandbox = await context.fresh_sandbox()
+    try:
+        async for item in judge(context, sandbox, BASE):
+            if isinstance(item, CheckResult):
+                results.append(item)
+            else:
+                yield item
+    finally:
+        await sandbox.destroy()
+    context.baseline = tuple(results)
+
+
+def _chosen_checks(context: RunContext) -> tuple[Check, ...]:
+    commands = context.run.request.checks
+    if commands is None:
+        return context.project.checks
+    return tuple(Check(command=command, source="request") for command in commands)
+
+
+def _analysed(project: Project, checks: tuple[Check, ...]) -> StatusUpdate:
+    languages = ", ".join(f"{name} {share:.0%}" for name, share in project.languages[:3])
+    commands = ", ".join(f"'{check.command}'" for check in checks) or "none found"
+    return StatusUpdate(
+        event="repository.analysed",
+        message=f"{project.file_count} files ({languages or 'no known language'}); "
+        f"checks: {commands}",
+        progress=54,
+        data={
+            **project.as_json(),
+            "checks": [{"command": check.command, "source": check.source} for check in checks],
+        },
+    )

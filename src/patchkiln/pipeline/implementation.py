@@ -1,0 +1,96 @@
+"""Step 6: have the agent make the change, and take the patch in a clean room."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from patchkiln.domain.event import EventType, StatusUpdate
+from patchkiln.domain.patch import Patch, printable
+from patchkiln.domain.run import PATCH_MADE, RUN_BUDGET_EXHAUSTED, RUN_REFUSED, Outcome
+from patchkiln.domain.usage import Usage
+from patchkiln.pipeline.context import RunContext, require
+from patchkiln.pipeline.summary import trouble
+from patchkiln.ports.agent import AgentResult, AgentUpdate
+
+MAX_LISTED_FILES = 200
+
+
+async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
+    """Yield what the agent does, and ``patch.made``."""
+    work = require(context.agent).implement(
+        context.task, require(context.plan), require(context.sandbox)
+    )
+    async with aclosing(work) as items:
+        async for item in items:
+            yield _told(context, item) if isinstance(item, AgentUpdate) else _ended(context, item)
+    async for update in take_patch(context):
+        yield update
+
+
+async def take_patch(context: RunContext) -> AsyncGenerator[StatusUpdate]:
+    """Keep what the sandbox holds as the run's patch, and yield ``patch.made``.
+
+    Also the wrap-up of a run that was cancelled, failed or ran out of its budget.
+    """
+    patch = await require(context.sandbox).diff()
+    await context.services.store.save_patch(context.run.id, patch.diff)
+    context.patch = patch
+    for note in patch.notes:
+        yield StatusUpdate(event="patch.noted", message=note, type=EventType.WARNING)
+    yield _patch_made(context.run.id, patch)
+
+
+def _told(context: RunContext, update: AgentUpdate) -> StatusUpdate:
+    """Pass an update on; its usage is the agent's alone, the run's has the plan's too."""
+    data = dict(update.data)
+    usage = data.get("usage")
+    if isinstance(usage, Mapping):
+        context.usage = require(context.plan).usage + Usage.from_json(usage)
+        data["usage"] = context.usage.as_json()
+    return StatusUpdate(event=update.event, message=update.message, type=update.type, data=data)
+
+
+def _ended(context: RunContext, result: AgentResult) -> StatusUpdate:
+    context.usage = require(context.plan).usage + result.usage
+    context.agent_message = result.message
+    usage = context.usage.as_json()
+    if result.outcome is Outcome.CHANGED:
+        return StatusUpdate(
+            event="agent.finished", message=result.message, progress=85, data={"usage": usage}
+        )
+    context.outcome = result.outcome
+    event = RUN_REFUSED if result.outcome is Outcome.REFUSED else RUN_BUDGET_EXHAUSTED
+    return trouble(
+        event,
+        result.message,
+        code=result.outcome.value,
+        retryable=False,
+        remedy="Narrow the prompt, or raise the run's limits.",
+        type_=EventType.WARNING,
+        details={"usage": usage},
+    )
+
+
+def _patch_made(run_id: str, patch: Patch) -> StatusUpdate:
+    added = sum(change.added or 0 for change in patch.changes)
+    removed = sum(change.removed or 0 for change in patch.changes)
+    names = ", ".join(printable(change.path) for change in patch.changes[:3])
+    more = f" and {len(patch.changes) - 3} more" if len(patch.changes) > 3 else ""  # noqa: PLR2004 - as many as are named
+    message = (
+        f"Patch made: {len(patch.changes)} files, +{added} -{removed} ({names}{more})"
+        if patch.changes
+        else "Nothing was changed"
+    )
+    return StatusUpdate(
+        event=PATCH_MADE,
+        message=message,
+        type=EventType.INFO if patch.empty else EventType.SUCCESS,
+        progress=88,
+        data={
+            "files_modified": len(patch.changes),
+            "lines_added": added,
+            "lines_removed": removed,
+            "size_bytes": len(patch.diff),
+            "files": [change.as_json() for change in patch.changes[:MAX_LISTED_FILES]],
+            "patch": f"/runs/{run_id}/patch",
+        },
+    )
