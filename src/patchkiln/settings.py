@@ -27,49 +27,61 @@ class Settings(BaseSettings):
     )
 
     host: str = Field(default="127.0.0.1", description="Address to serve on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to serve on; 0 takes a free one.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port to serve on; 0 takes a free one."
+    )
     data_dir: Path = Field(
         default=Path("~/.local/share/patchkiln"),
         description="Everything the server keeps: database, clone cache, toolchain.",
     )
     database_url: str | None = Field(
-        None, description="`sqlite:///PATH`; unset: a file in the data directory."
+        default=None, description="`sqlite:///PATH`; unset: a file in the data directory."
     )
     model: str | None = Field(default=None, description="`provider:name` for the builtin agent.")
     model_base_url: str | None = Field(
-        None, description="An OpenAI-compatible server for `openai:` models."
+        default=None, description="An OpenAI-compatible server for `openai:` models."
     )
     sandbox: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("local",), description="Sandbox providers in order of preference."
+        default=("local",), description="Sandbox providers in order of preference."
     )
     git_allow: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="URL prefixes allowed beyond https to public hosts."
+        default=(), description="URL prefixes allowed beyond https to public hosts."
     )
     api_keys: Annotated[Mapping[str, SecretStr], NoDecode] = Field(
-       default= default_factory=dict[str, SecretStr],
+        default_factory=dict[str, SecretStr],
         description="`name:key` pairs; unset: open on loopback.",
     )
     open: bool = Field(
         default=False, description="Serve without keys on an address that is not loopback."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("*",), description="Origins that browsers may call from."
+        default=("*",), description="Origins that browsers may call from."
     )
     max_running: int = Field(default=4, ge=1, description="Runs at once; the others wait.")
     max_unfinished: int = Field(
-        100, ge=1, description="Runs of one caller that wait or run before `429`."
+        default=100, ge=1, description="Runs of one caller that wait or run before `429`."
     )
     max_usd: float = Field(default=5.0, gt=0, description="Highest cost of one run, in US dollars.")
     max_tokens: int = Field(default=2_000_000, ge=1, description="Most tokens of one run.")
     max_turns: int = Field(default=80, ge=1, description="Most model turns of one run.")
-    max_minutes: float = Field(default=60.0, gt=0, description="Longest duration of one run, in minutes.")
-    check_timeout_s: float = Field(default=600.0, gt=0, description="Time limit of one check, in seconds.")
-    clone_timeout_s: float = Field(default=600.0, gt=0, description="Time limit of a clone, in seconds.")
-    max_repository_bytes: int = Field(
-        5 << 30, ge=1, description="Largest repository, as git keeps it on disk."
+    max_minutes: float = Field(
+        default=60.0, gt=0, description="Longest duration of one run, in minutes."
     )
-    cache_bytes: int = Field(default=20 << 30, ge=0, description="Size that the clone cache is kept below.")
-    log_level: str = Field(default="INFO", validation_alias="LOG_LEVEL", description="Logging level.")
+    check_timeout_s: float = Field(
+        default=600.0, gt=0, description="Time limit of one check, in seconds."
+    )
+    clone_timeout_s: float = Field(
+        default=600.0, gt=0, description="Time limit of a clone, in seconds."
+    )
+    max_repository_bytes: int = Field(
+        default=5 << 30, ge=1, description="Largest repository, as git keeps it on disk."
+    )
+    cache_bytes: int = Field(
+        default=20 << 30, ge=0, description="Size that the clone cache is kept below."
+    )
+    log_level: str = Field(
+        default="INFO", validation_alias="LOG_LEVEL", description="Logging level."
+    )
     anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
     openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
     google_api_key: SecretStr | None = Field(default=None, validation_alias="GOOGLE_API_KEY")
