@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     """Every setting with its default. Names in the environment are ``PATCHKILN_`` + upper case."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
     )
 
     host: str = Field(default="127.0.0.1", description="Address to serve on.")
