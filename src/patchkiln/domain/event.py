@@ -4,6 +4,7 @@ A step yields a `StatusUpdate`; the store gives it its place in the run and make
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,10 @@ JsonValue: TypeAlias = (
     str | int | float | bool | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 )
 JsonObject: TypeAlias = Mapping[str, JsonValue]
+
+# JSON allows them inside a string, but readers that split with `str.splitlines` (httpx among them)
+# would cut a frame there.
+_LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
 
 
 class EventType(StrEnum):
@@ -59,7 +64,11 @@ class Event:
     summary: JsonObject | None = None
 
     def payload(self) -> str:
-        """Return the JSON object of the contract's section 2, on one line."""
+        """Return the JSON object of the contract's section 2, on one line.
+
+        A lone surrogate, as a file name that is no UTF-8 brings one, becomes ``?``: it can be
+        neither sent nor stored.
+        """
         body: dict[str, JsonValue] = {
             "type": self.type.value,
             "message": self.message,
@@ -73,7 +82,12 @@ class Event:
         }
         if self.summary is not None:
             body["summary"] = self.summary
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return _LINE_BREAKS.sub(_escaped, text.encode(errors="replace").decode())
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return f"\\u{ord(character[0]):04x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from patchkiln.domain.check import Verdict
-from patchkiln.domain.event import Event, JsonValue, StatusUpdate
+from patchkiln.domain.event import Event, JsonObject, JsonValue, StatusUpdate
 from patchkiln.domain.usage import Limits, Usage
 
 RUN_CREATED = "run.created"
@@ -114,11 +114,17 @@ class Run:
         )
 
     def after(self, event: Event) -> "Run":
-        """Return the run as it stands after one of its events. The log is the truth."""
+        """Return the run as it stands after one of its events. The log is the truth.
+
+        The summary ends the run, whatever its event is called: streams end with it too. Raises
+        `ValueError` where it names no known outcome or verdict.
+        """
         run = replace(self, last_seq=event.seq, step=event.step, progress=event.progress)
         usage = event.data.get("usage")
         if isinstance(usage, Mapping):
             run = replace(run, usage=Usage.from_json(usage))
+        if event.summary is not None:
+            return _finished(run, event, event.summary)
         project = _PROJECTIONS.get(event.event)
         return run if project is None else project(run, event)
 
@@ -143,14 +149,13 @@ def _failed(run: Run, event: Event) -> Run:
     return replace(run, error=event.data)
 
 
-def _finished(run: Run, event: Event) -> Run:
-    summary = event.summary or {}
+def _finished(run: Run, event: Event, summary: JsonObject) -> Run:
     return replace(
         run,
         status=RunStatus.FINISHED,
         finished_at_ms=event.timestamp_ms,
-        outcome=Outcome(str(summary["outcome"])),
-        verdict=Verdict(str(summary["verdict"])),
+        outcome=Outcome(str(summary.get("outcome"))),
+        verdict=Verdict(str(summary.get("verdict"))),
         files_modified=_count(summary, "files_modified"),
     )
 
@@ -162,7 +167,6 @@ _PROJECTIONS: Mapping[str, Callable[[Run, Event], Run]] = {
     PATCH_MADE: _patch_made,
     RUN_FAILED: _failed,
     RUN_REFUSED: _failed,
-    RUN_FINISHED: _finished,
 }
 
 
