@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def example_repository(target: Path) -> Path:
 
 
 @contextmanager
-def server(data_dir: Path, repository: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def server(data_dir: Path, repository: Path) -> Generator[tuple[subprocess.Popen[bytes], int]]:
     """Run `patchkiln serve` on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
