@@ -242,7 +242,7 @@ async def test_a_refusal_changes_nothing_and_says_what_to_do(
 async def test_cancel_ends_the_run_soon_and_keeps_what_it_had(
     open_engine: OpenEngine, repository: Path
 ) -> None:
-    """A cancelled run keeps the agent's unfinished work as its patch; a second cancel is no error."""
+    """A cancelled run keeps the agent's unfinished work; a second cancel is no error."""
     async with open_engine(ScriptedAgent(write_then_sleep)) as engine:
         run, _ = await engine.submit(request(repository))
         await follow_until(engine, run, "agent.file_edited")
