@@ -26,6 +26,7 @@
     └── AgentError              the agent could not go on
         ├── ModelNotConfigured
         ├── ModelError          the model's server failed (retryable)
+        │   └── ModelRejected   it refused the request: key, model name or size (not retryable)
         └── BudgetExhausted     a limit of the run was reached
 
 Each class has a stable ``code`` for programs, ``retryable`` for schedulers and a ``remedy``, one
@@ -261,6 +262,13 @@ class ModelError(AgentError):
     code = "model_error"
     retryable = True
     default_remedy = "Check the model's name, key and quota, then try again."
+
+
+class ModelRejected(ModelError):
+    """The model's server refused the request: the key, the model's name, the quota or the size."""
+
+    code = "model_rejected"
+    retryable = False
 
 
 class BudgetExhausted(AgentError):
