@@ -9,6 +9,10 @@ from enum import StrEnum
 
 from patchkiln.domain.event import JsonValue
 
+TEST = "test"
+# A check that the repository names, but whose command can not run in a sandbox: never executed.
+UNTOLD = "untold"
+
 
 class Verdict(StrEnum):
     """What the repository's own checks say of the change."""
@@ -34,11 +38,14 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A shell command run in the workspace's root. ``source`` says what named it."""
+    """A shell command run in the workspace's root. ``source`` says what named it.
+
+    ``kind`` is `TEST` or `UNTOLD`. ``PYTHONPATH`` in ``env`` goes before the sandbox's own.
+    """
 
     command: str
     source: str
-    kind: str = "test"
+    kind: str = TEST
     env: dict[str, str] = field(default_factory=dict[str, str])
 
 

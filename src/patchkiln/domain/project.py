@@ -7,6 +7,17 @@ from patchkiln.domain.event import JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedFile:
+    """A file of the repository, relative to its root; ``size_bytes`` None where it is not known.
+
+    A name that is no UTF-8 carries surrogate escapes.
+    """
+
+    path: str
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """Languages by share of source bytes, file count, the repository's own checks.
 
