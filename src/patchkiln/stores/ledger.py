@@ -1,0 +1,160 @@
+"""What a job of the writer may do inside the transaction that it shares with others."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from patchkiln.domain.event import StatusUpdate, StoredEvent
+from patchkiln.domain.run import Run
+from patchkiln.ports.store import IdempotencyKey
+from patchkiln.stores.codec import changes_of, row_of
+from patchkiln.stores.log import check_deletable, check_same_request, grow, run_exists
+from patchkiln.stores.queries import find_run
+from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
+
+# A run in memory is a few kilobytes; more than these are rarely under way at once.
+MAX_KEPT_RUNS = 256
+
+_INSERT_RUN = upsert(runs).on_conflict_do_nothing()
+_INSERT_EVENT = insert(run_events)
+_INSERT_KEY = insert(idempotency_keys)
+_UPDATE_RUN = (
+    update(runs)
+    .where(runs.c.id == bindparam("run_id"))
+    .values(status=bindparam("status"), state=bindparam("state"))
+)
+_FIND_KEY = select(idempotency_keys.c.fingerprint, idempotency_keys.c.run_id).where(
+    idempotency_keys.c.caller == bindparam("caller"), idempotency_keys.c.key == bindparam("key")
+)
+_NEW_PATCH = upsert(patches)
+_SAVE_PATCH = _NEW_PATCH.on_conflict_do_update(
+    index_elements=[patches.c.run_id], set_={"diff": _NEW_PATCH.excluded.diff}
+)
+_DELETE_RUN = delete(runs).where(runs.c.id == bindparam("run_id"))
+
+
+class Ledger:
+    """Runs and events as the transaction leaves them.
+
+    Appended events are staged, and written together by `flush`: a statement costs ten times what
+    a row does. Runs are kept from one transaction to the next for as long as nobody else writes
+    to the database.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Take the writer's only connection."""
+        self._connection = connection
+        self._data_version = 0
+        self._runs: dict[str, Run] = {}
+        self._changed: dict[str, Run] = {}
+        self._events: list[dict[str, str | int | bool]] = []
+
+    def refresh(self) -> None:
+        """Begin a transaction: forget the kept runs where another connection has written."""
+        version = self._connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        if version != self._data_version or len(self._runs) > MAX_KEPT_RUNS:
+            self.forget()
+        self._data_version = version
+
+    def forget(self) -> None:
+        """Drop what is kept and staged; the transaction has been rolled back, or is yet empty."""
+        self._runs.clear()
+        self._changed.clear()
+        self._events.clear()
+
+    def flush(self) -> None:
+        """Write what is staged."""
+        if self._events:
+            self._connection.execute(_INSERT_EVENT, self._events)
+        if self._changed:
+            rows = [{"run_id": run.id, **changes_of(run)} for run in self._changed.values()]
+            self._connection.execute(_UPDATE_RUN, rows)
+        self._events.clear()
+        self._changed.clear()
+
+    def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
+        """Stage updates as the run's next events. Raises `NotFound` and `Conflict`."""
+        run, events = grow(self._run(run_id), updates)
+        self._stage(run_id, events)
+        self._runs[run_id] = self._changed[run_id] = run
+        return events
+
+    def create_run(
+        self, run: Run, first: StatusUpdate, key: IdempotencyKey | None
+    ) -> tuple[Run, bool]:
+        """Insert a run, its first event and its key; or find the run of the key."""
+        with self._savepoint():
+            known = None if key is None else self._run_of_key(key)
+            if known is not None:
+                return known, False
+            grown, events = grow(run, [first])
+            if not self._connection.execute(_INSERT_RUN, row_of(grown)).rowcount:
+                raise run_exists()
+            if key is not None:
+                self._insert_key(key, run.id)
+        self._stage(run.id, events)
+        self._runs[run.id] = grown
+        return grown, True
+
+    def save_patch(self, run_id: str, diff: bytes) -> None:
+        """Insert or replace a run's patch. Raises `NotFound`."""
+        with self._savepoint():
+            self._run(run_id)
+            self._connection.execute(_SAVE_PATCH, {"run_id": run_id, "diff": diff})
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run; its events, keys and patch go with it. Raises `NotFound`, `Conflict`."""
+        with self._savepoint():
+            check_deletable(self._run(run_id))
+            self._connection.execute(_DELETE_RUN, {"run_id": run_id})
+        del self._runs[run_id]
+
+    def touch(self) -> None:
+        """Change a byte of the file, as only a database that can be written lets one do.
+
+        The user version is a number that SQLite keeps for the application and that nothing here
+        reads.
+        """
+        version = self._connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        self._connection.exec_driver_sql(f"PRAGMA user_version = {(version + 1) % 2**31}")
+
+    @contextmanager
+    def _savepoint(self) -> Generator[None]:
+        """Let a job that fails half-way leave nothing, and its neighbours all of theirs."""
+        self.flush()
+        with self._connection.begin_nested():
+            yield
+
+    def _run(self, run_id: str) -> Run:
+        run = self._runs.get(run_id)
+        if run is None:
+            run = self._runs[run_id] = find_run(self._connection, run_id)
+        return run
+
+    def _stage(self, run_id: str, events: Sequence[StoredEvent]) -> None:
+        self._events += (
+            {"run_id": run_id, "seq": event.seq, "payload": event.payload, "last": event.last}
+            for event in events
+        )
+
+    def _run_of_key(self, key: IdempotencyKey) -> Run | None:
+        row = self._connection.execute(
+            _FIND_KEY, {"caller": key.caller, "key": key.key}
+        ).one_or_none()
+        if row is None:
+            return None
+        check_same_request(key, row.fingerprint)
+        return self._run(row.run_id)
+
+    def _insert_key(self, key: IdempotencyKey, run_id: str) -> None:
+        self._connection.execute(
+            _INSERT_KEY,
+            {
+                "caller": key.caller,
+                "key": key.key,
+                "fingerprint": key.fingerprint,
+                "run_id": run_id,
+            },
+        )

@@ -1,0 +1,112 @@
+"""Runs in memory, gone with the process: for tests and for `patchkiln run`."""
+
+from collections.abc import Sequence
+
+from patchkiln.domain.event import StatusUpdate, StoredEvent
+from patchkiln.domain.run import Run, RunStatus
+from patchkiln.ports.store import IdempotencyKey, RunPage
+from patchkiln.stores.log import check_deletable, check_same_request, grow, no_such_run, run_exists
+from patchkiln.stores.paging import check_limit, page_of, position
+
+
+class MemoryStore:
+    """A `Store` of dictionaries. No method waits, so that none sees another's half."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._runs: dict[str, Run] = {}
+        self._events: dict[str, list[StoredEvent]] = {}
+        self._patches: dict[str, bytes] = {}
+        self._keys: dict[tuple[str, str], tuple[str, str]] = {}
+
+    async def create_run(
+        self, run: Run, first: StatusUpdate, *, idempotency: IdempotencyKey | None = None
+    ) -> tuple[Run, bool]:
+        """Keep a run and its first event."""
+        if idempotency is not None:
+            known = self._keys.get((idempotency.caller, idempotency.key))
+            if known is not None:
+                check_same_request(idempotency, known[0])
+                return self._runs[known[1]], False
+        if run.id in self._runs:
+            raise run_exists()
+        grown, events = grow(run, [first])
+        self._runs[run.id] = grown
+        self._events[run.id] = events
+        if idempotency is not None:
+            place = (idempotency.caller, idempotency.key)
+            self._keys[place] = (idempotency.fingerprint, run.id)
+        return grown, True
+
+    async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
+        """Append updates as the next events."""
+        self._runs[run_id], events = grow(self._run(run_id), updates)
+        self._events[run_id] += events
+        return events
+
+    async def get_run(self, run_id: str) -> Run:
+        """Return a run."""
+        return self._run(run_id)
+
+    async def list_runs(
+        self,
+        *,
+        status: RunStatus | None = None,
+        repository: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return runs, newest first."""
+        check_limit(limit)
+        before = None if cursor is None else position(cursor)
+        found = [
+            run
+            for run in sorted(self._runs.values(), key=_age, reverse=True)
+            if (status is None or run.status is status)
+            and (repository is None or run.request.repository == repository)
+            and (before is None or _age(run) < before)
+        ]
+        return page_of(found[: limit + 1], limit)
+
+    async def unfinished_runs(self) -> list[Run]:
+        """Return the runs without a summary, oldest first."""
+        return sorted((run for run in self._runs.values() if not run.finished), key=_age)
+
+    async def events(self, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
+        """Return at most ``limit`` events with ``seq`` above ``after``."""
+        self._run(run_id)
+        first = max(after, 0)
+        return self._events[run_id][first : first + limit]
+
+    async def save_patch(self, run_id: str, diff: bytes) -> None:
+        """Keep a run's patch."""
+        self._run(run_id)
+        self._patches[run_id] = diff
+
+    async def get_patch(self, run_id: str) -> bytes | None:
+        """Return the patch, None where there is none."""
+        self._run(run_id)
+        return self._patches.get(run_id)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Forget a run and all that belongs to it."""
+        check_deletable(self._run(run_id))
+        del self._runs[run_id], self._events[run_id]
+        self._patches.pop(run_id, None)
+        self._keys = {place: used for place, used in self._keys.items() if used[1] != run_id}
+
+    async def check(self) -> None:
+        """Return: memory can always be read and written."""
+
+    async def close(self) -> None:
+        """Return: there is nothing to let go of."""
+
+    def _run(self, run_id: str) -> Run:
+        try:
+            return self._runs[run_id]
+        except KeyError:
+            raise no_such_run() from None
+
+
+def _age(run: Run) -> tuple[int, str]:
+    return run.created_at_ms, run.id

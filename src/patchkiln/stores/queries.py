@@ -1,0 +1,81 @@
+"""What can be asked of the database, by the readers and by the writer."""
+
+from sqlalchemy import Connection, bindparam, select, tuple_
+
+from patchkiln.domain.event import StoredEvent
+from patchkiln.domain.run import Run, RunStatus
+from patchkiln.ports.store import RunPage
+from patchkiln.stores.codec import run_of
+from patchkiln.stores.log import no_such_run
+from patchkiln.stores.paging import MAX_INTEGER, check_limit, page_of, position
+from patchkiln.stores.schema import patches, run_events, runs
+
+_RUNS = select(runs.c.id, runs.c.created_at_ms, runs.c.status, runs.c.request, runs.c.state)
+_RUN = _RUNS.where(runs.c.id == bindparam("run_id"))
+_UNFINISHED = _RUNS.where(runs.c.status != RunStatus.FINISHED.value).order_by(
+    runs.c.created_at_ms, runs.c.id
+)
+_EVENTS = (
+    select(run_events.c.seq, run_events.c.payload, run_events.c.last)
+    .where(run_events.c.run_id == bindparam("run_id"), run_events.c.seq > bindparam("after"))
+    .order_by(run_events.c.seq)
+    .limit(bindparam("count"))
+)
+_PATCH = (
+    select(patches.c.diff)
+    .select_from(runs.outerjoin(patches))
+    .where(runs.c.id == bindparam("run_id"))
+)
+
+
+def find_run(connection: Connection, run_id: str) -> Run:
+    """Return a run. Raises `NotFound`."""
+    row = connection.execute(_RUN, {"run_id": run_id}).one_or_none()
+    if row is None:
+        raise no_such_run()
+    return run_of(*row)
+
+
+def list_runs(
+    connection: Connection,
+    *,
+    status: RunStatus | None,
+    repository: str | None,
+    limit: int,
+    cursor: str | None,
+) -> RunPage:
+    """Return a page of runs, newest first. Raises `InvalidRequest`."""
+    check_limit(limit)
+    query = _RUNS.order_by(runs.c.created_at_ms.desc(), runs.c.id.desc()).limit(limit + 1)
+    if status is not None:
+        query = query.where(runs.c.status == status.value)
+    if repository is not None:
+        query = query.where(runs.c.repository == repository)
+    if cursor is not None:
+        query = query.where(tuple_(runs.c.created_at_ms, runs.c.id) < position(cursor))
+    return page_of([run_of(*row) for row in connection.execute(query)], limit)
+
+
+def unfinished_runs(connection: Connection) -> list[Run]:
+    """Return the runs without a summary, oldest first."""
+    return [run_of(*row) for row in connection.execute(_UNFINISHED)]
+
+
+def events(connection: Connection, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
+    """Return at most ``limit`` events with ``seq`` above ``after``. Raises `NotFound`."""
+    found = connection.execute(
+        _EVENTS, {"run_id": run_id, "after": min(after, MAX_INTEGER), "count": limit}
+    )
+    page = [StoredEvent(seq=seq, payload=payload, last=last) for seq, payload, last in found]
+    if not page:
+        find_run(connection, run_id)
+    return page
+
+
+def get_patch(connection: Connection, run_id: str) -> bytes | None:
+    """Return a run's patch, None where there is none. Raises `NotFound`."""
+    row = connection.execute(_PATCH, {"run_id": run_id}).one_or_none()
+    if row is None:
+        raise no_such_run()
+    diff: bytes | None = row.diff
+    return diff

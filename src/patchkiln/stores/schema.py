@@ -1,0 +1,81 @@
+"""The tables of the SQLite store.
+
+What is listed or filtered by has a column; the rest of a run is JSON text (`codec`). The first
+statement that made them, and every change since, stands in `migrations/versions`.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+HEAD = "0001"
+
+metadata = MetaData(
+    # A constraint without a name cannot be changed by a later migration.
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _of_run(*, primary_key: bool = False) -> Column[str]:
+    return Column(
+        "run_id",
+        Text,
+        ForeignKey("runs.id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        nullable=False,
+    )
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at_ms", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Index(None, "created_at_ms", "id"),
+    Index(None, "status", "created_at_ms", "id"),
+    Index(None, "repository", "created_at_ms", "id"),
+)
+
+# Without a rowid the log is one tree, in the order in which it is read.
+run_events = Table(
+    "run_events",
+    metadata,
+    _of_run(primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("payload", Text, nullable=False),
+    Column("last", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    _of_run(),
+    Index(None, "run_id"),
+)
+
+patches = Table(
+    "patches",
+    metadata,
+    _of_run(primary_key=True),
+    Column("diff", LargeBinary, nullable=False),
+)
