@@ -5,7 +5,7 @@ out is data of an untrusted party: bounded, and never evaluated.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -164,12 +164,14 @@ class Sandbox(Protocol):
         *,
         cwd: str = WORKSPACE,
         env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
+        stdin: bytes | AsyncIterable[bytes] = b"",
         timeout_s: float | None = None,
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
     ) -> Execution:
         """Start a command without a shell, in a session of its own.
 
+        ``stdin`` is written while the command runs, then closed; an iterable is read no faster
+        than the command takes it, and no further once the command is over.
         ``env`` is added to the sandbox's. At ``timeout_s``, or past ``max_output_bytes`` of both
         streams together, the command's processes are killed. The command is over when its main
         process is, though a child may hold the pipe.
