@@ -25,6 +25,7 @@ _LITERAL = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
 _NOX_RUN = re.compile(
     rf"\bsession\.run\(\s*((?:{_LITERAL.pattern})(?:\s*,\s*(?:{_LITERAL.pattern}))*)"
 )
+_PYTHON_WITH_VALUE = frozenset({"-W", "-X"})
 _COVERAGE_WITH_VALUE = frozenset({"--source", "--omit", "--include", "--rcfile", "--context"})
 
 
@@ -48,21 +49,19 @@ def direct_command(words: Sequence[str]) -> tuple[str, ...]:
     """
     if not words:
         return ()
-    program = words[0].rpartition("/")[2]
+    path, *rest = words
+    program = path.rpartition("/")[2]
     if program in {"pytest", "py.test"}:
-        return ("pytest", *words[1:])
-    if program == "coverage" and words[1:2] == ["run"]:
-        return direct_command(["python", *_after_coverage(words[2:])])
-    if program.startswith("python") and program.removeprefix("python").replace(".", "").isdigit():
-        program = "python"
-    if program != "python":
-        return ()
-    return _python(list(words[1:]))
+        return ("pytest", *rest)
+    if program == "coverage" and rest[:1] == ["run"]:
+        return _python(_after_options(rest[1:], _COVERAGE_WITH_VALUE))
+    version = program.removeprefix("python")
+    is_python = program.startswith("python") and not version.strip("0123456789.")
+    return _python(_after_options(rest, _PYTHON_WITH_VALUE)) if is_python else ()
 
 
-def _python(words: list[str]) -> tuple[str, ...]:
-    while words and words[0].startswith("-") and words[0] != "-m":
-        words = words[2:] if words[0] in {"-W", "-X"} else words[1:]
+def _python(words: Sequence[str]) -> tuple[str, ...]:
+    """Judge what follows ``python``: a module that tests, or a script."""
     if words[:1] != ["-m"]:
         return ("python3", *words) if words else ()
     if words[1:2] in (["pytest"], ["coverage"]):
@@ -70,10 +69,11 @@ def _python(words: list[str]) -> tuple[str, ...]:
     return ("python3", *words) if words[1:2] == ["unittest"] else ()
 
 
-def _after_coverage(words: Sequence[str]) -> list[str]:
+def _after_options(words: Sequence[str], with_value: frozenset[str]) -> list[str]:
+    """Drop the options before ``-m`` or a script."""
     rest = list(words)
     while rest and rest[0].startswith("-") and rest[0] != "-m":
-        rest = rest[2:] if rest[0] in _COVERAGE_WITH_VALUE else rest[1:]
+        rest = rest[2:] if rest[0] in with_value else rest[1:]
     return rest
 
 

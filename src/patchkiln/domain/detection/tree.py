@@ -15,6 +15,8 @@ from typing import cast
 Table = Mapping[str, object]
 # What the parsers of the standard library raise on hostile text: a nesting too deep, an integer too
 # long (a ValueError, as the decode errors are), a memory limit of the compiler.
+MAX_TOML_CHARS = 64 << 10
+MAX_TOML_DOTS = 200
 PARSE_ERRORS = (ValueError, RecursionError, MemoryError, configparser.Error)
 
 
@@ -59,9 +61,17 @@ class Tree:
         return self.texts.get(path, b"").decode("utf-8-sig", "replace")
 
     def toml(self, path: str) -> Table:
-        """Return a TOML file's top table."""
+        """Return a TOML file's top table.
+
+        tomllib takes time in the square of the depth of a dotted key, minutes for one long line.
+        """
+        text = self.text(path)
+        if len(text) > MAX_TOML_CHARS or any(
+            line.count(".") > MAX_TOML_DOTS for line in text.split("\n")
+        ):
+            return {}
         try:
-            return tomllib.loads(self.text(path))
+            return tomllib.loads(text)
         except PARSE_ERRORS:
             return {}
 
