@@ -13,6 +13,7 @@ from patchkiln.api.body_limit import BodyLimit
 from patchkiln.api.config import ApiConfig
 from patchkiln.api.dependencies import Served
 from patchkiln.api.errors import install
+from patchkiln.api.unforeseen import LastResort
 from patchkiln.engine import RunEngine
 
 DESCRIPTION = """
@@ -56,6 +57,7 @@ def create_app(
     )
     app.state.served = Served(engine=engine, config=config)
     install(app)
+    app.add_middleware(LastResort)
     # The last one added is the outermost: a browser must be able to read a 401 too.
     app.add_middleware(BodyLimit)
     app.add_middleware(ApiKeys, keys=config.api_keys)

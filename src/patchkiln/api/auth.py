@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from patchkiln.api.errors import answer, problem_of
+from patchkiln.api.errors import problem_of
+from patchkiln.api.problem import answer
 from patchkiln.errors import Unauthorized
 
 ANONYMOUS = "anonymous"

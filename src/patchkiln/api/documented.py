@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 from patchkiln.api.accept import EVENT_STREAM, JSON
 from patchkiln.api.answers import EventsAnswer, FaultAnswer, ProblemAnswer
-from patchkiln.api.errors import PROBLEM_JSON
+from patchkiln.api.problem import PROBLEM_JSON
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 

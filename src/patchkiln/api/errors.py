@@ -5,22 +5,16 @@ sends ``Accept: text/event-stream`` is given the same status as a stream of one 
 the first clients of this API look at ``data: `` lines alone.
 """
 
-import json
-import logging
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from traceback import walk_tb
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from patchkiln.api.accept import EVENT_STREAM, JSON, asks_for
 from patchkiln.api.invalid import Fault, faults_of
-from patchkiln.domain.event import EventType, JsonObject, JsonValue
+from patchkiln.api.problem import Problem, answer
+from patchkiln.domain.event import JsonObject
 from patchkiln.errors import (
     Conflict,
     InvalidRequest,
@@ -32,11 +26,7 @@ from patchkiln.errors import (
     Unauthorized,
 )
 
-PROBLEM_JSON = "application/problem+json"
 CHALLENGE = 'Bearer realm="patchkiln"'
-MAX_LOGGED_CALLS = 8
-
-logger = logging.getLogger(__name__)
 
 
 class NotServed(PatchkilnError):
@@ -60,7 +50,6 @@ class NotReady(PatchkilnError):
 
 
 _STATUS: Mapping[type[BaseException], int] = {
-    InvalidRequest: 422,
     Unauthorized: 401,
     NotFound: 404,
     Conflict: 409,
@@ -78,70 +67,8 @@ _FRAMEWORK: Mapping[int, tuple[str, str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """An error as it goes out. ``faults`` are there for 422 alone, ``details`` are its own."""
-
-    status: int
-    code: str
-    message: str
-    remedy: str
-    retryable: bool = False
-    faults: tuple[Fault, ...] = ()
-    details: JsonObject = field(default_factory=dict[str, JsonValue])
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    def body(self) -> JsonObject:
-        """Return the JSON object of the answer."""
-        if self.faults:
-            return {"detail": [fault.as_json() for fault in self.faults]}
-        return {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.message,
-            "code": self.code,
-            "retryable": self.retryable,
-            "remedy": self.remedy,
-            **self.details,
-        }
-
-    def frame(self) -> JsonObject:
-        """Return the one frame of the answer as a stream; no run exists, so it has no ``seq``."""
-        return {
-            "type": EventType.ERROR.value,
-            "message": self.message,
-            "step": "validation",
-            "progress": 0,
-            "timestamp": time.time_ns() // 1_000_000,
-            "event": "request.rejected",
-            "data": {
-                "status": self.status,
-                "code": self.code,
-                "retryable": self.retryable,
-                "remedy": self.remedy,
-                **self.body(),
-            },
-        }
-
-
-def answer(headers: Headers, problem: Problem) -> Response:
-    """Return a problem in the form that the request's ``headers`` ask for."""
-    if asks_for(headers, EVENT_STREAM):
-        media_type, content = EVENT_STREAM, f"data: {_dumps(problem.frame())}\n\n"
-    else:
-        media_type = JSON if problem.faults else PROBLEM_JSON
-        content = _dumps(problem.body())
-    return Response(
-        content,
-        status_code=problem.status,
-        media_type=media_type,
-        headers={"cache-control": "no-store", **problem.headers},
-    )
-
-
 def problem_of(error: PatchkilnError) -> Problem:
-    """Return how one of our own errors looks on the wire."""
+    """Return how one of our own errors looks on the wire; `InvalidRequest` has its own form."""
     kinds = (kind for kind in type(error).__mro__ if kind in _STATUS)
     status = _STATUS.get(next(kinds, PatchkilnError), 500)
     return Problem(
@@ -160,28 +87,12 @@ def body_too_large(max_bytes: int) -> HTTPException:
     return HTTPException(413, f"The body is larger than {max_bytes >> 20} MiB.")
 
 
-def log_unforeseen(error: BaseException, where: str) -> None:
-    """Log a fault of ours by its kind and place.
-
-    Neither its text nor a stack trace with the server's paths: either may hold a secret.
-    """
-    calls = [
-        f"{frame.f_globals.get('__name__', '?')}:{line}"
-        for frame, line in walk_tb(error.__traceback__)
-    ]
-    trail = " > ".join(calls[-MAX_LOGGED_CALLS:])
-    logger.error("unforeseen %s in %s at %s", type(error).__name__, where, trail)
-
-
 def install(app: FastAPI) -> None:
     """Have the application answer every error in this module's way."""
     app.exception_handlers |= {
         PatchkilnError: _on_own,
         HTTPException: _on_framework,
         RequestValidationError: _on_invalid,
-        # Not `Exception`: that one stands outside of CORS, and raises again for the server to log
-        # with its stack trace.
-        BaseException: _on_unforeseen,
     }
 
 
@@ -212,13 +123,6 @@ async def _on_invalid(request: Request, error: RequestValidationError) -> Respon
     return answer(request.headers, _invalid(faults_of(error, request.headers)))
 
 
-async def _on_unforeseen(request: Request, error: Exception) -> Response:
-    log_unforeseen(error, f"{request.method} {request.url.path}")
-    return answer(
-        request.headers, problem_of(PatchkilnError("The server failed in an unforeseen way."))
-    )
-
-
 def _invalid(faults: tuple[Fault, ...], code: str = InvalidRequest.code) -> Problem:
     return Problem(
         status=422,
@@ -235,8 +139,3 @@ def _headers_of(error: PatchkilnError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"www-authenticate": CHALLENGE}
     return {}
-
-
-def _dumps(value: JsonObject) -> str:
-    """Encode as ASCII: what a request is answered with may hold half a surrogate pair."""
-    return json.dumps(value, separators=(",", ":"))

@@ -43,6 +43,7 @@ async def ready(served: ServedDep) -> dict[str, JsonValue]:
 @router.get(
     "/stream-dummy",
     summary="A sample stream",
+    status_code=200,
     response_class=EventStream,
     responses=stream("Every step, every message type, one summary"),
 )

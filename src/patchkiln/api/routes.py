@@ -55,6 +55,7 @@ UNKNOWN_RUN = problem(404, "There is no such run")
 @router.post(
     "/code",
     summary="Start a run and stream it",
+    status_code=200,
     response_class=EventStream,
     responses={**stream("The whole run, live", STREAM_HEADERS), **REFUSALS},
 )
@@ -126,6 +127,7 @@ async def get_run(run_id: str, served: ServedDep) -> RunAnswer:
 @router.get(
     "/runs/{run_id}/events",
     summary="Follow a run",
+    status_code=200,
     response_class=EventStream,
     responses={
         **events_or_page(),

@@ -15,7 +15,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from patchkiln.api.accept import EVENT_STREAM
-from patchkiln.api.errors import log_unforeseen
+from patchkiln.api.unforeseen import log_unforeseen
 from patchkiln.domain.event import EventType, StoredEvent
 from patchkiln.errors import PatchkilnError
 
