@@ -75,7 +75,7 @@ async def compare(writers: int, events: int, rounds: int) -> dict[str, list[Roun
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Compare two ways to append events.")
     parser.add_argument("--writers", type=int, default=20)
     parser.add_argument("--events", type=int, default=500, help="events of each writer")
     parser.add_argument("--rounds", type=int, default=5)
