@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,16 +13,14 @@ import pytest
 from patchkiln.domain.plan import Plan, Refusal
 from patchkiln.domain.run import Outcome, Run, RunRequest, RunStatus
 from patchkiln.domain.usage import Limits
-from patchkiln.engine import EngineLimits, RunEngine
+from patchkiln.engine import RunEngine
 from patchkiln.errors import Conflict, ModelError, NotFound, TooManyRuns
-from patchkiln.pipeline.context import Services
 from patchkiln.pipeline.steps import STEPS
-from patchkiln.ports.agent import Agent, AgentResult, AgentUpdate
+from patchkiln.ports.agent import AgentResult, AgentUpdate
 from patchkiln.ports.sandbox import Sandbox
-from patchkiln.ports.store import IdempotencyKey, Store
-from patchkiln.repositories import GitRepositories
-from patchkiln.sandboxes.local import LocalSandboxes
+from patchkiln.ports.store import IdempotencyKey
 from patchkiln.stores import MemoryStore
+from tests.support.engine import engine_over, events_named, follow, follow_until
 from tests.support.repositories import make_repository
 from tests.support.scripted_agent import DONE, ScriptedAgent
 
@@ -41,32 +40,8 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_engine(tmp_path: Path, repository: Path) -> OpenEngine:
-    """Return what opens an engine with one scripted agent over a store."""
-
-    @asynccontextmanager
-    async def opened(
-        agent: Agent | None = None, *, store: Store | None = None, running: int = 4, room: int = 100
-    ) -> AsyncGenerator[RunEngine]:
-        provider = LocalSandboxes(tmp_path / "data")
-
-        async def make() -> Agent:
-            return agent or ScriptedAgent()
-
-        services = Services(
-            store=store or MemoryStore(),
-            repositories=GitRepositories(provider, tmp_path / "data" / "repositories"),
-            sandboxes={"local": provider},
-            agents={"scripted": make},
-            git_allow=(f"file://{repository}",),
-        )
-        engine = RunEngine(services, EngineLimits(running=running, unfinished_per_caller=room))
-        try:
-            yield engine
-        finally:
-            await engine.close()
-            await provider.close()
-
-    return opened
+    """Return what opens an engine with one scripted agent, allowed to clone the repository."""
+    return partial(engine_over, tmp_path / "data", allow=(f"file://{repository}",))
 
 
 def request(repository: Path, **changes: Any) -> RunRequest:
@@ -79,29 +54,6 @@ def request(repository: Path, **changes: Any) -> RunRequest:
         **changes,
     }
     return RunRequest(**values)
-
-
-async def follow(engine: RunEngine, run: Run, *, after: int = 0) -> list[Mapping[str, Any]]:
-    """Return every event of a run, to its end."""
-    async with asyncio.timeout(60):
-        return [
-            json.loads(event.payload)
-            async for batch in engine.follow(run.id, after=after)
-            for event in batch
-        ]
-
-
-async def follow_until(engine: RunEngine, run: Run, name: str) -> None:
-    """Return once an event of this name was seen; the stream is left in the middle."""
-    async with asyncio.timeout(60):
-        async for batch in engine.follow(run.id):
-            if any(json.loads(event.payload)["event"] == name for event in batch):
-                return
-
-
-def events_named(events: list[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
-    """Return the events of one name."""
-    return [event for event in events if event["event"] == name]
 
 
 async def write_then_sleep(sandbox: Sandbox) -> AsyncGenerator[AgentUpdate | AgentResult]:
