@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import SQLAlchemyError
 
 from patchkiln.domain.event import StatusUpdate, StoredEvent
 from patchkiln.domain.run import Run
@@ -124,8 +125,16 @@ class Ledger:
     def _savepoint(self) -> Generator[None]:
         """Let a job that fails half-way leave nothing, and its neighbours all of theirs."""
         self.flush()
-        with self._connection.begin_nested():
+        savepoint = self._connection.begin_nested()
+        try:
             yield
+        except SQLAlchemyError:
+            # The whole transaction fails, and SQLite may have rolled it back already.
+            raise
+        except BaseException:
+            savepoint.rollback()
+            raise
+        savepoint.commit()
 
     def _run(self, run_id: str) -> Run:
         run = self._runs.get(run_id)
