@@ -50,10 +50,11 @@ def summary_lines(frame: Frame) -> list[Line]:
     """Return the end of a run: its outcome and verdict, and what the agent had to say."""
     summary = frame.summary or {}
     outcome, verdict = text(summary, "outcome"), text(summary, "verdict")
+    files = number(summary, "files_modified")
     parts = [
         outcome.replace("_", " "),
-        verdict,
-        counted(number(summary, "files_modified"), "file"),
+        "" if verdict == "skipped" else verdict,
+        counted(files, "file") if files else "",
         duration(number(summary, "duration_ms")),
         *_usage(mapping(summary, "usage")),
     ]

@@ -28,7 +28,7 @@ STYLES = {
     Tone.BAD: "red",
     Tone.QUIET: "dim",
 }
-MARKS = {Tone.GOOD: "✓ ", Tone.WARNING: "! ", Tone.BAD: "✗ "}
+MARKS = {Tone.GOOD: "✓", Tone.WARNING: "!", Tone.BAD: "✗"}
 INDENT = 4
 NAME_WIDTH = 16
 BAR_WIDTH = 28
@@ -161,29 +161,30 @@ class LiveProgress:
         self._activity = one_line(frame.message)
         self._lines += lines_of(frame)
         if frame.event == STEP_COMPLETED:
-            self._end(MARKS[Tone.GOOD], "green", number(frame.data, "duration_ms"))
+            self._end(Tone.GOOD, number(frame.data, "duration_ms"))
         elif frame.summary is not None:
             self._finish(frame)
 
     def note(self, message: str) -> None:
         """Write the words above the live part."""
-        self._console.print(Text(f"  {message}", "yellow"))
+        self._console.print(Text(f"  {message}", "dim"))
 
     def _begin(self, frame: Frame) -> None:
         if self._lines:
-            self._end("  ", "", None)
+            self._end(Tone.QUIET, None)
         self._step, self._since = one_line(frame.step), time.monotonic()
 
-    def _end(self, mark: str, style: str, milliseconds: int | None) -> None:
-        self._console.print(_heading(Text(mark, style), self._step, milliseconds))
+    def _end(self, tone: Tone, milliseconds: int | None) -> None:
+        mark = Text(MARKS.get(tone, "·"), STYLES[tone])
+        self._console.print(_heading(mark, self._step, milliseconds))
         for line in self._lines:
             self._console.print(_indented(line))
         self._lines, self._step = [], ""
 
     def _finish(self, frame: Frame) -> None:
         if self._lines:
-            cut_off = any(line.tone is Tone.BAD for line in self._lines)
-            self._end(MARKS[Tone.BAD if cut_off else Tone.WARNING], "red" if cut_off else "", None)
+            failed = any(line.tone is Tone.BAD for line in self._lines)
+            self._end(Tone.BAD if failed else Tone.WARNING, None)
         first, *rest = summary_lines(frame)
         self._console.print()
         self._console.print(Text(f"  {_marked(first)}", f"bold {STYLES[first.tone]}"))
@@ -219,7 +220,7 @@ class LiveProgress:
     ) -> None:
         """Take the live part away; what was finished stays."""
         if self._lines:
-            self._end("  ", "", None)
+            self._end(Tone.QUIET, None)
         self._step = ""
         self._live.__exit__(kind, error, trace)
 
@@ -232,10 +233,15 @@ def _heading(mark: RenderableType, step: str, milliseconds: int | None) -> Rende
 
 
 def _indented(line: Line, *, wrap: bool = True) -> RenderableType:
-    body = Text(_marked(line), STYLES[line.tone], no_wrap=not wrap)
+    style = STYLES[line.tone]
+    body = Text(line.text, "" if line.tone is Tone.GOOD else style, no_wrap=not wrap)
     body.overflow = "fold" if wrap else "ellipsis"
-    return Padding(body, (0, 0, 0, INDENT))
+    row = Table.grid(padding=(0, 1))
+    mark = MARKS.get(line.tone)
+    row.add_row(*([] if mark is None else [Text(mark, style)]), body)
+    return Padding(row, (0, 0, 0, INDENT))
 
 
 def _marked(line: Line) -> str:
-    return MARKS.get(line.tone, "") + line.text
+    mark = MARKS.get(line.tone)
+    return line.text if mark is None else f"{mark} {line.text}"
