@@ -8,11 +8,21 @@ from patchkiln.cli.frame import Frame, items, mapping, number, text
 from patchkiln.cli.wording import counted, duration, one_line, plain
 
 TAIL_LINES = 15
+SAID_LINES = 6
 LISTED_FILES = 12
 STEP_COMPLETED = "step.completed"
 # Told by the live part alone: what is going on, until the event that says how it ended.
 PASSING_EVENTS = frozenset(
-    {"run.created", "run.started", "step.started", "repository.fetched", "check.started"}
+    {
+        "run.created",
+        "run.started",
+        "step.started",
+        "repository.fetched",
+        "check.started",
+        "agent.tool_called",
+        "agent.tool_finished",
+        "agent.usage_updated",
+    }
 )
 
 
@@ -127,6 +137,18 @@ def _file(change: Mapping[str, object]) -> Line:
     return Line(text=f"{kind} {one_line(name)}  {counts}")
 
 
+def _said(frame: Frame) -> list[Line]:
+    lines = plain(text(frame.data, "text") or frame.message).strip().splitlines()
+    return [Line(text=line, tone=Tone.QUIET) for line in lines[:SAID_LINES]]
+
+
+def _command(frame: Frame) -> list[Line]:
+    command, code = one_line(text(frame.data, "command")), number(frame.data, "exit_code")
+    took = duration(number(frame.data, "duration_ms"))
+    end = f"in {took}" if code == 0 else f"exit code {code}, in {took}"
+    return [Line(text=f"$ {command}  {end}", tone=Tone.PLAIN if code == 0 else Tone.WARNING)]
+
+
 def _tail(output: str) -> list[Line]:
     lines = plain(output).rstrip().splitlines()
     return [Line(text=line, tone=Tone.QUIET) for line in lines[-TAIL_LINES:]]
@@ -137,4 +159,6 @@ _DESCRIBED: Mapping[str, Callable[[Frame], list[Line]]] = {
     "plan.made": _plan,
     "check.finished": _check,
     "patch.made": _patch,
+    "agent.message": _said,
+    "agent.command_finished": _command,
 }

@@ -2,8 +2,9 @@
 
 import re
 
+from patchkiln.domain.terminal import strip_ansi
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 SECOND_MS = 1000
 MINUTE_S = 60
 AGES = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -13,9 +14,8 @@ STEP = 1024
 
 def plain(text: str) -> str:
     """Return text that cannot steer a terminal: no colour, no cursor, no turned direction."""
-    return _CONTROL.sub(
-        "\N{REPLACEMENT CHARACTER}", _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    )
+    lines = strip_ansi(text).replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", lines)
 
 
 def one_line(text: str) -> str:
