@@ -1,0 +1,144 @@
+"""`GitRepositories`: the adapter that brings git repositories in."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from pathlib import Path
+
+from patchkiln.domain.repository import Checkout, RepositoryUrl, is_commit_id
+from patchkiln.errors import CloneError, SandboxError
+from patchkiln.ports.repository import FetchProgress
+from patchkiln.ports.sandbox import SandboxProvider
+from patchkiln.repositories.addresses import cache_key, shown
+from patchkiln.repositories.box import Tell, cache_box, fetch_box, remove
+from patchkiln.repositories.cache import Cache, Entry
+from patchkiln.repositories.commands import FetchLimits, Order
+from patchkiln.repositories.eviction import shrink
+from patchkiln.repositories.failures import timed_out
+from patchkiln.repositories.fetching import Fetch, resolving
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 5 << 30
+MAX_FILES = 500_000
+TIMEOUT_S = 600.0
+STALL_S = 60
+CACHE_BYTES = 20 << 30
+
+
+class GitRepositories:
+    """Clones through a cache; every git command runs in a box of the provider."""
+
+    def __init__(
+        self,
+        provider: SandboxProvider,
+        cache_dir: Path,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_files: int = MAX_FILES,
+        timeout_s: float = TIMEOUT_S,
+        stall_s: int = STALL_S,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """Take what makes boxes, the cache's directory and the limits of one fetch.
+
+        The cache is kept below ``cache_bytes``, but for what is in use.
+        """
+        self._provider = provider
+        self._cache = Cache(cache_dir)
+        self._cache_bytes = cache_bytes
+        self._limits = FetchLimits(
+            max_bytes=max_bytes, max_files=max_files, timeout_s=timeout_s, stall_s=stall_s
+        )
+        # By identity, because equal checkouts may be lent to several runs.
+        self._lent: dict[int, tuple[Checkout, int]] = {}
+        self._swept = False
+
+    async def fetch(
+        self, url: RepositoryUrl, *, ref: str | None, depth: int
+    ) -> AsyncGenerator[FetchProgress | Checkout]:
+        """Yield progress, then the checkout, which is in use until `release`."""
+        order = Order(url=url, ref=ref, depth=depth, limits=self._limits)
+        told: asyncio.Queue[FetchProgress | None] = asyncio.Queue()
+        task = asyncio.create_task(self._fetch(order, told.put_nowait))
+        task.add_done_callback(lambda _: told.put_nowait(None))
+        try:
+            while (progress := await told.get()) is not None:
+                yield progress
+            checkout = self._hand_over(await task)
+        finally:
+            await _end(task)
+        yield checkout
+
+    async def release(self, checkout: Checkout) -> None:
+        """Let the cache drop the checkout, once nobody else uses it."""
+        lent = self._lent.pop(id(checkout), None)
+        if lent is not None:
+            os.close(lent[1])
+
+    async def _fetch(self, order: Order, tell: Tell) -> Fetch:
+        """Return the fetch with a checkout in use."""
+        fetch = Fetch(order=order, entry=self._cache.entry(cache_key(order.url)), tell=tell)
+        with ExitStack() as undo:
+            undo.callback(fetch.drop)
+            try:
+                async with asyncio.timeout(order.limits.timeout_s):
+                    await self._run(fetch)
+            except TimeoutError as error:
+                raise timed_out(shown(order.url), order.limits.timeout_s) from error
+            await self._tidy(fetch)
+            undo.pop_all()
+        return fetch
+
+    async def _run(self, fetch: Fetch) -> None:
+        order = fetch.order
+        fetch.entry.touch()
+        # A commit's id means the same for ever: where it is there, nobody need be asked.
+        if order.ref is not None and is_commit_id(order.ref) and fetch.take(order.ref):
+            return
+        fetch.tell(resolving(order))
+        async with fetch_box(
+            self._provider, order.url, fetch.entry.directory, stall_s=self._limits.stall_s
+        ) as box:
+            await fetch.run(box)
+
+    async def _tidy(self, fetch: Fetch) -> None:
+        if fetch.made or not self._swept:
+            self._swept = True
+            try:
+                await shrink(self._cache, self._cache_bytes, self._remove)
+            except SandboxError:
+                logger.warning("The clone cache could not be made smaller.", exc_info=True)
+
+    def _hand_over(self, fetch: Fetch) -> Checkout:
+        """Turn what the fetch took into use into a checkout of the caller's."""
+        lent, fetch.lent = fetch.lent, None
+        if lent is None:
+            raise CloneError(f"The checkout of {shown(fetch.order.url)} was lost.")
+        record, lease = lent
+        checkout = Checkout(
+            repository=fetch.order.url.name,
+            commit=record.commit,
+            branch=record.branch,
+            path=fetch.entry.checkout(fetch.order.checkout_name(record.commit)),
+            file_count=record.file_count,
+            size_bytes=record.size_bytes,
+            cached=not fetch.made,
+            notes=record.notes,
+        )
+        self._lent[id(checkout)] = (checkout, lease)
+        return checkout
+
+    async def _remove(self, entry: Entry, names: list[str]) -> None:
+        async with cache_box(self._provider, entry.directory) as box:
+            await remove(box, names)
+
+
+async def _end(task: asyncio.Task[Fetch]) -> None:
+    """Stop a fetch that nobody waits for, and give back what nobody was given."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and task.exception() is None:
+        task.result().drop()
