@@ -5,8 +5,8 @@ Its six tools act inside the sandbox alone: ``read_file``, ``write_file``, ``edi
 
 ========================== ========================================================================
 ``agent.message``          ``text`` (a piece of what the model says), ``turn``
-``agent.tool_called``      ``tool``, ``call_id``, ``arguments`` (by name, long ones cut; ``raw`` holds
-                           what is no JSON object)
+``agent.tool_called``      ``tool``, ``call_id``, ``arguments`` (by name, long ones cut; ``raw``
+                           holds what is no JSON object)
 ``agent.file_edited``      ``path`` (relative to the root where it lies in it), ``created``
 ``agent.command_finished`` ``command``, ``exit_code``, ``reason`` (`ExitReason`), ``duration_ms``,
                            ``tail``

@@ -81,7 +81,7 @@ class BuiltinAgent:
         """Let the model work until it is done, a limit is reached or it fails for good."""
         bench, meter = Workbench(sandbox=sandbox), Meter(limits=task.limits, spent=plan.usage)
         agent = self._agent(self._model_for(task.model), IMPLEMENTING, meter, tools=True)
-        narrator = Narrator(bench, meter)
+        narrator = Narrator(bench.notes, meter)
         work = self._talk(agent, bench, meter).run(implementing_prompt(task, plan))
         try:
             async with aclosing(work) as items:

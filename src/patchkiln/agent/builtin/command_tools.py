@@ -89,7 +89,7 @@ async def shell(ctx: RunContext[Workbench], command: str, timeout_s: float = 120
         max_output_bytes=MAX_SHELL_BYTES,
     )
     printed = output.stdout.decode(errors="replace")
-    ctx.deps.note(ctx.tool_call_id, _command_finished(command, output.status, printed))
+    ctx.deps.notes.add(ctx.tool_call_id, _command_finished(command, output.status, printed))
     return f"{_ending(output.status, limit_s)}\n{clip(printed)}"
 
 

@@ -83,7 +83,7 @@ async def _note_edit(ctx: RunContext[Workbench], path: str, *, created: bool) ->
         message=f"{verb} {one_line(shown)}",
         data={"path": shown[:MAX_LINE_CHARS], "created": created},
     )
-    ctx.deps.note(ctx.tool_call_id, update)
+    ctx.deps.notes.add(ctx.tool_call_id, update)
 
 
 def _checked(path: str, data: bytes) -> bytes:

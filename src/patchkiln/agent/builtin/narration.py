@@ -22,7 +22,7 @@ from pydantic_ai.messages import (
 from patchkiln.agent.builtin.clipping import MAX_LINE_CHARS, clip, one_line, tail
 from patchkiln.agent.builtin.conversation import Finished, Item, Retried
 from patchkiln.agent.builtin.meter import Meter
-from patchkiln.agent.builtin.workbench import Workbench
+from patchkiln.agent.builtin.workbench import Notes
 from patchkiln.domain.event import EventType, JsonValue
 from patchkiln.ports.agent import AgentUpdate
 
@@ -36,10 +36,10 @@ class Narrator:
     """Turns one conversation's items into updates. ``clock`` gives seconds, for tests."""
 
     def __init__(
-        self, bench: Workbench, meter: Meter, *, clock: Callable[[], float] = time.monotonic
+        self, notes: Notes, meter: Meter, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Take the notes of the tools and the meter of the conversation."""
-        self._bench = bench
+        self._notes = notes
         self._meter = meter
         self._clock = clock
         self._text = ""
@@ -106,7 +106,7 @@ class Narrator:
 
     def _returned(self, event: FunctionToolResultEvent) -> Iterator[AgentUpdate]:
         call_id, part = event.part.tool_call_id, event.part
-        yield from self._bench.updates.pop(call_id, [])
+        yield from self._notes.updates.pop(call_id, [])
         ok = part.outcome == "success"
         answer = part.model_response_str(wrap_if_error=False)
         yield AgentUpdate(
@@ -116,7 +116,7 @@ class Narrator:
                 "tool": _name(part.tool_name),
                 "call_id": call_id[:MAX_ARGUMENT_CHARS],
                 "ok": ok,
-                "duration_ms": self._bench.durations_ms.pop(call_id, 0),
+                "duration_ms": self._notes.durations_ms.pop(call_id, 0),
                 "result_tail": tail(answer, MAX_LINE_CHARS),
             },
         )

@@ -49,7 +49,7 @@ class BoundedTools(WrapperToolset[Workbench]):
             raise ToolFailed(_reason(error)) from error
         finally:
             elapsed_ms = int((time.monotonic() - started_s) * 1000)
-            ctx.deps.durations_ms[ctx.tool_call_id or ""] = elapsed_ms
+            ctx.deps.notes.durations_ms[ctx.tool_call_id or ""] = elapsed_ms
 
 
 class BoundedArguments(AbstractCapability[Workbench]):
