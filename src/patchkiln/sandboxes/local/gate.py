@@ -1,0 +1,42 @@
+"""Lets work go on side by side, or one at a time with nothing beside it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+
+class Gate:
+    """Many may be inside together, or one alone."""
+
+    def __init__(self) -> None:
+        """Begin open."""
+        self._inside = 0
+        self._alone = asyncio.Lock()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @asynccontextmanager
+    async def together(self) -> AsyncGenerator[None]:
+        """Enter beside others; waits while one is alone inside."""
+        if self._alone.locked():
+            async with self._alone:
+                self._enter()
+        else:
+            self._enter()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[None]:
+        """Let nobody else in, wait until all have left, and be alone."""
+        async with self._alone:
+            await self._empty.wait()
+            yield
+
+    def _enter(self) -> None:
+        self._inside += 1
+        self._empty.clear()

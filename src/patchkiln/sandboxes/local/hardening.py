@@ -1,0 +1,48 @@
+"""What the first process of a box gives up before anyone's code runs in it."""
+
+import resource
+
+from patchkiln.sandboxes.local import landlock, syscalls
+from patchkiln.sandboxes.local.layout import HOME, WORKSPACE
+from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
+from patchkiln.sandboxes.local.seccomp import build_filter
+
+_LOCKED_MEMORY_BYTES = 64 << 10
+_WRITABLE = (WORKSPACE, "/tmp", HOME, "/dev/shm", "/dev/pts")  # noqa: S108 - inside the box
+_FILTER = build_filter(syscalls.MACHINE) if syscalls.MACHINE in syscalls.SUPPORTED_MACHINES else b""
+
+
+def set_resource_limits(limits: LimitsPlan) -> None:
+    """Set the limits of each process; that on processes counts all of the box's user together."""
+    largest_file = max(limits["disk_bytes"], limits["tmp_bytes"])
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: largest_file,
+        resource.RLIMIT_MEMLOCK: _LOCKED_MEMORY_BYTES,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_NOFILE: limits["open_files"],
+        resource.RLIMIT_NPROC: limits["processes"],
+    }
+    for limit, value in wanted.items():
+        _, hard = resource.getrlimit(limit)
+        bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (bounded, bounded))
+
+
+def drop_privileges() -> None:
+    """Give up all capabilities and the way back to them; hide this process from its children."""
+    syscalls.clear_capabilities()
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+
+
+def restrict_files(plan: BoxPlan) -> None:
+    """Fence files in with Landlock."""
+    writable = [mount["target"] for mount in plan["mounts"] if mount["writable"]]
+    readable = [mount["target"] for mount in plan["mounts"] if not mount["writable"]]
+    landlock.restrict([*_WRITABLE, *writable], readable)
+
+
+def filter_system_calls() -> None:
+    """Install the seccomp filter; nothing undoes it."""
+    syscalls.install_seccomp_filter(_FILTER)

@@ -1,0 +1,75 @@
+"""Host directories as detached mounts, which a box may attach though it could not reach them.
+
+The zygote resolves the path with its own rights; the box gets a descriptor of the mount.
+"""
+
+import os
+import signal
+
+from patchkiln.sandboxes.local import syscalls
+from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
+from patchkiln.sandboxes.local.template import READ_ONLY
+
+_WRITABLE = syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV
+
+
+def detach(source: str, *, writable: bool, as_root: bool) -> int:
+    """Return the descriptor of a detached mount of a directory.
+
+    Started by root, the owner of a read-only directory becomes the box's user where the file system
+    can map ids (Linux 5.12 and most file systems), so that a box reads what only root may read.
+    """
+    descriptor = syscalls.clone_mount(source)
+    try:
+        attributes = _WRITABLE if writable else READ_ONLY
+        syscalls.set_mount_attributes("", attributes, directory=descriptor)
+        if as_root and not writable:
+            _map_owner(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _map_owner(mount: int) -> None:
+    status = os.fstat(mount)
+    if status.st_uid == HOST_UID:
+        return
+    namespace = _id_mapping(status.st_uid, status.st_gid)
+    try:
+        syscalls.set_mount_attributes(
+            "", syscalls.ATTR_IDMAP, directory=mount, userns=namespace, recursive=False
+        )
+    except OSError:  # this file system keeps its ids; what others may read can still be read
+        return
+    finally:
+        os.close(namespace)
+
+
+def _id_mapping(uid: int, gid: int) -> int:
+    """Return a user namespace that maps one owner to the boxes' id; a mount needs nothing else."""
+    gate, keeper = os.pipe2(os.O_CLOEXEC)
+    pid = syscalls.clone_process(syscalls.CLONE_NEWUSER)
+    if pid == 0:
+        os.close(keeper)
+        os.read(gate, 1)
+        os._exit(0)
+    try:
+        write_id_maps(pid, (uid, HOST_UID), (gid, HOST_GID))
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(gate)
+        os.close(keeper)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def write_id_maps(pid: int, uid: tuple[int, int], gid: tuple[int, int]) -> None:
+    """Map one user and one group of a new user namespace to ids of this one."""
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid[0]} {uid[1]} 1"),
+        ("gid_map", f"{gid[0]} {gid[1]} 1"),
+    ):
+        with open(f"/proc/{pid}/{name}", "w", encoding="utf-8") as file:
+            file.write(text)

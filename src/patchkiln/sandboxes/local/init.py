@@ -1,0 +1,166 @@
+"""PID 1 of a box: starts commands for the server, reaps them, and ends with it.
+
+One process and one thread: a loop over the line to the server and the signal of an ended child.
+"""
+
+import errno
+import os
+import select
+import signal
+import socket
+from typing import Any, NoReturn
+
+from patchkiln.sandboxes.local import files, processes, wire
+from patchkiln.sandboxes.local.plan import BoxPlan
+
+_MAX_REMEMBERED = 10_000
+_PIPE_BYTES = 4096
+
+
+class _Init:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        # Both by pid: the command, or the file operation, that it belongs to.
+        self._commands: dict[int, int] = {}
+        self._file_operations: dict[int, int] = {}
+        # Its session, by command and back; it may outlive the command's first process.
+        self._sessions: dict[int, int] = {}
+        self._session_commands: dict[int, int] = {}
+
+    def handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        operation = request["op"]
+        try:
+            if operation == "exec":
+                self._exec(request, descriptors)
+            elif operation in files.OPERATIONS:
+                self._start_file_operation(request, descriptors)
+            elif operation == "kill":
+                self._kill(request["id"])
+            elif operation == "kill_all":
+                self._kill_all(request["id"])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def reap(self) -> None:
+        while self._reap_one(os.WNOHANG):
+            pass
+
+    def _exec(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        command: int = request["id"]
+        *stdin, stdout, stderr = descriptors
+        try:
+            os.chdir(request["cwd"])
+        except (OSError, ValueError) as error:
+            self._fail(command, error)
+            return
+        streams = [*(stdin or [self._null]), stdout, stderr]
+        try:
+            pid = processes.start(request["argv"], request["env"], streams)
+        except processes.CannotStart as error:
+            _tell(stderr, f"{error}\n")
+            self._send(event="ended", id=command, code=error.exit_code, max_rss_bytes=0)
+            return
+        self._remember(command, pid)
+        self._send(event="started", id=command)
+
+    def _remember(self, command: int, pid: int) -> None:
+        """Note a command's session; a number that came back means that the old session is gone."""
+        self._sessions.pop(self._session_commands.pop(pid, 0), None)
+        if len(self._sessions) == _MAX_REMEMBERED:
+            oldest = next(iter(self._sessions))
+            del self._session_commands[self._sessions.pop(oldest)]
+        self._sessions[command] = pid
+        self._session_commands[pid] = command
+        self._commands[pid] = command
+
+    def _start_file_operation(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._fail(request["id"], error)
+            return
+        if pid:
+            self._file_operations[pid] = request["id"]
+            return
+        try:
+            self._run_file_operation(request, descriptors[0])
+        finally:
+            os._exit(1)
+
+    def _run_file_operation(self, request: dict[str, Any], pipe: int) -> None:
+        signal.set_wakeup_fd(-1)
+        try:
+            files.run(request, pipe)
+        except (OSError, ValueError) as error:
+            self._fail(request["id"], error)
+        else:
+            self._send(event="done", id=request["id"])
+        os._exit(0)
+
+    def _kill(self, command: int) -> None:
+        session = self._sessions.get(command)
+        if session is not None:
+            processes.kill_session(session)
+
+    def _kill_all(self, request_id: int) -> None:
+        processes.kill_everything()
+        while self._reap_one(0):
+            pass
+        self._send(event="done", id=request_id)
+
+    def _reap_one(self, options: int) -> bool:
+        try:
+            pid, status, usage = os.wait4(-1, options)
+        except ChildProcessError:
+            return False
+        command = self._commands.pop(pid, None)
+        if command is not None:
+            code = processes.exit_code(status)
+            self._send(event="ended", id=command, code=code, max_rss_bytes=usage.ru_maxrss << 10)
+        operation = self._file_operations.pop(pid, None)
+        if operation is not None and status:
+            self._fail(operation, OSError(errno.EIO, ""))
+        return pid != 0
+
+    def _fail(self, request_id: int, error: OSError | ValueError) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        self._send(event="failed", id=request_id, errno=number or errno.EINVAL)
+
+    def _send(self, **message: Any) -> None:
+        wire.send(self._control, message)
+
+
+def serve(control: socket.socket, plan: BoxPlan) -> NoReturn:
+    """Serve the server's requests until it is gone; then the box ends with this process."""
+    del plan
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, _note)
+    init = _Init(control)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(readable, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == readable:
+                os.read(readable, _PIPE_BYTES)
+                init.reap()
+                continue
+            request, descriptors = wire.receive(control)
+            if request is None:
+                os._exit(0)
+            init.handle(request, descriptors)
+
+
+def _note(_number: int, _frame: object) -> None:
+    """Let the signal wake the loop; the default action would not."""
+
+
+def _tell(descriptor: int, text: str) -> None:
+    """Write to a pipe that nobody has written to yet, and no more than fits in at once."""
+    try:
+        os.write(descriptor, os.fsencode(text)[:_PIPE_BYTES])
+    except OSError:
+        return

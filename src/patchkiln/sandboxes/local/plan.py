@@ -1,0 +1,58 @@
+"""What the server asks the zygote for: a box, as JSON carries it.
+
+Typed dictionaries, because the zygote starts faster without dataclasses.
+"""
+
+from typing import Literal, TypedDict
+
+
+class MountPlan(TypedDict):
+    """A host directory at a place in the box."""
+
+    source: str
+    target: str
+    writable: bool
+
+
+class ListenerPlan(TypedDict):
+    """A loopback address and port in the box that stand for a host and port outside."""
+
+    name: str
+    address: str
+    port: int
+
+
+class LimitsPlan(TypedDict):
+    """Hard limits; ``home_bytes`` bounds the home directory, ``shm_bytes`` /dev/shm."""
+
+    memory_bytes: int
+    disk_bytes: int
+    tmp_bytes: int
+    home_bytes: int
+    shm_bytes: int
+    processes: int
+    open_files: int
+
+
+class SitePlan(TypedDict):
+    """Where Python in the box finds the lent packages: its version and their directory."""
+
+    version: str
+    path: str
+
+
+class BoxPlan(TypedDict):
+    """One box.
+
+    ``workspace``: ``empty``, ``overlay`` over ``base``, or ``review``: the sealed layer of the box
+    ``reviews`` over ``base``, which is also shown read-only at its own place.
+    """
+
+    name: str
+    workspace: Literal["empty", "overlay", "review"]
+    base: str | None
+    reviews: str | None
+    mounts: list[MountPlan]
+    listeners: list[ListenerPlan]
+    limits: LimitsPlan
+    site: SitePlan | None

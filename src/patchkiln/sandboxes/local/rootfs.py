@@ -1,0 +1,141 @@
+"""The root of one box, made from nothing by the box's own first process.
+
+The working directory is the zygote's staging directory, in the box's copy of the mount namespace.
+"""
+
+import os
+
+from patchkiln.sandboxes.local import syscalls
+from patchkiln.sandboxes.local.layout import BASE, HOME, WORKSPACE
+from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
+from patchkiln.sandboxes.local.template import HOSTS, READ_ONLY, TEMPLATE
+
+ROOT = "root"
+LAYERS = "layers"
+_OWN_DIRECTORIES = ("proc", "tmp", "home", "home/user", "workspace", "var", "run", "opt", "mnt")
+_OWN_LINKS = {"var/tmp": "/tmp", "var/run": "/run"}  # noqa: S108 - inside the box
+# What /proc tells of the machine rather than of the box.
+_MASKED = (
+    "cmdline",
+    "config.gz",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "modules",
+    "sched_debug",
+    "timer_list",
+)
+_PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_BYTES_PER_INODE = 4096
+_MIN_INODES = 16384
+
+
+def layer_options(disk_bytes: int) -> str:
+    """Return the tmpfs options that bound a disk in bytes and in inodes."""
+    inodes = max(disk_bytes // _BYTES_PER_INODE, _MIN_INODES)
+    return f"mode=755,size={disk_bytes},nr_inodes={inodes}"
+
+
+def make_root() -> None:
+    """Mount an empty root and make the places of all that follows."""
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("root", ROOT, "tmpfs", _PRIVATE, "mode=755,size=1m")
+    for name in _OWN_DIRECTORIES:
+        os.mkdir(f"{ROOT}/{name}")
+    for name, target in _OWN_LINKS.items():
+        os.symlink(target, f"{ROOT}/{name}")
+
+
+def share_system() -> None:
+    """Show the template's parts: /usr, /etc, /dev and the names beside them."""
+    for entry in os.scandir(TEMPLATE):
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), f"{ROOT}/{entry.name}")
+        else:
+            os.mkdir(f"{ROOT}/{entry.name}")
+            syscalls.bind(entry.path, f"{ROOT}/{entry.name}")
+
+
+def mount_proc() -> None:
+    """Mount a fresh /proc, hide the machine in it, and close /proc/sys to writers."""
+    proc = f"{ROOT}/proc"
+    syscalls.mount("proc", proc, "proc", _PRIVATE | syscalls.MS_NOEXEC)
+    for name in _MASKED:
+        if os.path.exists(f"{proc}/{name}"):
+            syscalls.bind(f"{ROOT}/dev/null", f"{proc}/{name}")
+    syscalls.bind(f"{proc}/sys", f"{proc}/sys")
+    with open(f"{proc}/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
+        file.write("0")
+    syscalls.set_mount_attributes(f"{proc}/sys", READ_ONLY | syscalls.ATTR_NOEXEC)
+
+
+def mount_own_devices(limits: LimitsPlan) -> None:
+    """Mount private terminals and shared memory."""
+    flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+    options = "newinstance,ptmxmode=0666,mode=620"
+    syscalls.mount("devpts", f"{ROOT}/dev/pts", "devpts", flags, options)
+    _mount_memory(f"{ROOT}/dev/shm", limits["shm_bytes"], "1777")
+
+
+def mount_scratch(plan: BoxPlan) -> None:
+    """Mount /tmp and the home directory, and tell Python of the lent packages."""
+    _mount_memory(f"{ROOT}/tmp", plan["limits"]["tmp_bytes"], "1777")
+    home = f"{ROOT}{HOME}"
+    _mount_memory(home, plan["limits"]["home_bytes"], "700")
+    site = plan["site"]
+    if site is not None:
+        packages = f"{home}/.local/lib/python{site['version']}/site-packages"
+        os.makedirs(packages)
+        with open(f"{packages}/patchkiln.pth", "w", encoding="utf-8") as file:
+            file.write(f"{site['path']}\n")
+
+
+def mount_workspace(plan: BoxPlan, base: int | None) -> None:
+    """Mount the workspace: a tmpfs, or an overlay with its layer above the base's mount."""
+    workspace = f"{ROOT}{WORKSPACE}"
+    if base is None:
+        options = layer_options(plan["limits"]["disk_bytes"])
+        syscalls.mount("workspace", workspace, "tmpfs", _PRIVATE, options)
+        return
+    os.mkdir(f"{ROOT}{BASE}")
+    syscalls.attach_mount(base, f"{ROOT}{BASE}")
+    sealed = f"{LAYERS}/{plan['reviews']}/upper:" if plan["reviews"] else ""
+    layer = f"{LAYERS}/{plan['name']}"
+    options = f"userxattr,lowerdir={sealed}{ROOT}{BASE},upperdir={layer}/upper,workdir={layer}/work"
+    syscalls.mount("workspace", workspace, "overlay", _PRIVATE, options)
+    if plan["workspace"] != "review":
+        syscalls.unmount(f"{ROOT}{BASE}")
+        os.rmdir(f"{ROOT}{BASE}")
+
+
+def attach_mounts(plan: BoxPlan, mounts: list[int]) -> None:
+    """Attach the host directories of the plan."""
+    for mount, descriptor in zip(plan["mounts"], mounts, strict=True):
+        target = f"{ROOT}{mount['target']}"
+        os.makedirs(target, exist_ok=True)
+        syscalls.attach_mount(descriptor, target)
+
+
+def name_hosts(plan: BoxPlan) -> None:
+    """Give every allowed host its loopback address in /etc/hosts."""
+    if not plan["listeners"]:
+        return
+    lines = {f"{entry['address']} {entry['name']}\n" for entry in plan["listeners"]}
+    with open(f"{ROOT}/run/hosts", "w", encoding="utf-8") as file:
+        file.write(HOSTS + "".join(sorted(lines)))
+    syscalls.bind(f"{ROOT}/run/hosts", f"{ROOT}/etc/hosts")
+
+
+def enter_root() -> None:
+    """Make it the root, and the only thing that is left of the host's tree."""
+    os.chdir(ROOT)
+    syscalls.pivot_root_here()
+    attributes = syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID
+    syscalls.set_mount_attributes("/", attributes, recursive=False)
+
+
+def _mount_memory(target: str, size_bytes: int, mode: str) -> None:
+    inodes = max(size_bytes // _BYTES_PER_INODE, _MIN_INODES)
+    options = f"mode={mode},size={size_bytes},nr_inodes={inodes}"
+    syscalls.mount("tmpfs", target, "tmpfs", _PRIVATE, options)

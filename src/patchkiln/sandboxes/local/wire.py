@@ -1,0 +1,72 @@
+"""JSON messages with descriptors over SOCK_SEQPACKET: one message a packet.
+
+A message that does not fit a packet travels in a memfd, whose descriptor then comes last.
+"""
+
+import array
+import json
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+Message: TypeAlias = dict[str, Any]
+
+MAX_PACKET_BYTES = 1 << 16
+MAX_DESCRIPTORS = 64
+_IN_MEMFD = b"memfd"
+
+
+def send(control: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
+    """Send one message. Raises `OSError`, `BlockingIOError` on a non-blocking socket."""
+    body = json.dumps(message).encode()
+    if len(body) <= MAX_PACKET_BYTES:
+        _send_packet(control, body, descriptors)
+        return
+    memory = os.memfd_create("message")
+    try:
+        _write_all(memory, body)
+        _send_packet(control, _IN_MEMFD, [*descriptors, memory])
+    finally:
+        os.close(memory)
+
+
+def receive(control: socket.socket) -> tuple[Message | None, list[int]]:
+    """Receive one message of the server's; None when the other side is gone.
+
+    Only for what comes from the trusted side: it is neither bounded nor checked.
+    """
+    body, descriptors = receive_packet(control)
+    if body == _IN_MEMFD:
+        body = _read_all(descriptors.pop())
+    return (json.loads(body) if body else None), descriptors
+
+
+def receive_packet(control: socket.socket) -> tuple[bytes, list[int]]:
+    """Receive one packet, cut to the bound, and the descriptors beside it."""
+    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+    body, ancillary, _, _ = control.recvmsg(MAX_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return body, list(descriptors)
+
+
+def _send_packet(control: socket.socket, body: bytes, descriptors: Sequence[int]) -> None:
+    rights = array.array("i", descriptors)
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+    control.sendmsg([body], ancillary, socket.MSG_NOSIGNAL)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _read_all(descriptor: int) -> bytes:
+    try:
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)

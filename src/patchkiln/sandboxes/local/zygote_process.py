@@ -1,0 +1,129 @@
+"""The zygote, seen from the server: started once, asked for boxes, ended with its line."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from patchkiln.errors import SandboxUnavailable
+from patchkiln.sandboxes.local import pipes, wire
+from patchkiln.sandboxes.local.channel import Channel, Reply, parse_reply
+from patchkiln.sandboxes.local.plan import BoxPlan
+
+START_S = 20.0
+_SOURCE = Path(__file__).parents[3]
+_PROGRAM = """\
+import sys
+sys.path.append(sys.argv[1])
+from patchkiln.sandboxes.local.zygote import main
+main(int(sys.argv[2]), sys.argv[3])
+"""
+
+
+class StepFailed(Exception):
+    """The kernel refused a step of making a box; ``number`` is the errno, 0 where unknown."""
+
+    def __init__(self, step: str, number: int) -> None:
+        """Take the step's name and the error number."""
+        super().__init__(f"{step}: errno {number}")
+        self.step = step
+        self.number = number
+
+
+class ZygoteProcess:
+    """A running zygote."""
+
+    def __init__(self, process: subprocess.Popen[bytes], line: Channel, *, as_root: bool) -> None:
+        """Take the process and its line; `start` makes both."""
+        self._process = process
+        self._line = line
+        self.as_root = as_root
+
+    @classmethod
+    async def start(cls, staging: Path) -> "ZygoteProcess":
+        """Start a zygote that works in a directory of its own. Raises `StepFailed`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = _spawn(theirs.fileno(), staging)
+        try:
+            reply, _ = await _first_reply(ours, "zygote")
+        except BaseException:
+            ours.close()
+            await asyncio.to_thread(process.wait)
+            raise
+        return cls(process, Channel(ours, _gone), as_root=reply.as_root)
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it still serves."""
+        return not self._line.closed.is_set()
+
+    async def create(self, plan: BoxPlan) -> tuple[socket.socket, list[socket.socket], int]:
+        """Make a box; return the line to its PID 1, its listeners and its pid on this machine.
+
+        Raises `StepFailed`, and `SandboxUnavailable` where the zygote is gone.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                request = {"op": "create", "box": plan}
+                reply = await self._line.request(request, [theirs.fileno()])
+            _raise_failure(reply)
+            _, descriptors = await _first_reply(ours, "start")
+        except BaseException:
+            # Its end of the line tells the box; the zygote is told, so that it forgets the name.
+            ours.close()
+            self._line.post({"op": "destroy", "id": 0, "name": plan["name"]})
+            raise
+        return ours, [socket.socket(fileno=number) for number in descriptors], reply.pid
+
+    async def destroy(self, name: str) -> None:
+        """Kill a box and wait until nothing of it is left. Idempotent."""
+        if self.running:
+            replied = await self._line.begin({"op": "destroy", "name": name})
+            await replied
+
+    async def stop(self) -> None:
+        """End the zygote and with it every box. Idempotent."""
+        self._line.close()
+        await asyncio.to_thread(self._process.wait)
+
+
+def _spawn(control: int, staging: Path) -> subprocess.Popen[bytes]:
+    arguments = (str(_SOURCE), str(control), str(staging))
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and program
+        (sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments),
+        env={},
+        cwd="/",
+        pass_fds=(control,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+async def _first_reply(line: socket.socket, step: str) -> tuple[Reply, Sequence[int]]:
+    """Wait for the word that the other side serves. Raises `StepFailed` for any other."""
+    try:
+        async with asyncio.timeout(START_S):
+            await pipes.readable(line.fileno())
+    except TimeoutError as error:
+        raise StepFailed(step, 0) from error
+    body, descriptors = wire.receive_packet(line)
+    reply = parse_reply(body)
+    if reply is None:
+        raise StepFailed(step, 0)
+    _raise_failure(reply)
+    return reply, descriptors
+
+
+def _raise_failure(reply: Reply) -> None:
+    if reply.event == "failed":
+        raise StepFailed(reply.step, reply.errno)
+
+
+def _gone() -> SandboxUnavailable:
+    return SandboxUnavailable("The process that makes local sandboxes has ended.")
