@@ -2,11 +2,11 @@
 
 import re
 
-# Each class excludes what may follow it, so that no input makes these patterns try twice.
+# Each class excludes what may follow it, so that no input makes these patterns go back far.
 _ANSI = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC: titles, links
-    r"|\x1b[@-Z\\^_`-~]?"  # the rest of the two-character ones
+    r"|\x1b[ -/]*[0-~]?"  # the short ones: character sets, keypad, reset
 )
 
 

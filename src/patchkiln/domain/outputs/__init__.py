@@ -24,6 +24,6 @@ def read_report(text: str) -> SuiteReport | None:
 
     ``text`` is plain (`patchkiln.domain.terminal.plain_text`). A command may start several runners.
     """
-    lines = lines_of(text)
+    lines, whole = lines_of(text)
     reports = [report for parse in PARSERS if (report := parse(lines)) is not None]
-    return merged(reports) if reports else None
+    return merged(reports, whole=whole) if reports else None

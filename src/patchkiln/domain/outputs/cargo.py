@@ -26,5 +26,5 @@ def parse(lines: Sequence[str]) -> SuiteReport | None:
         tests_run=passed + failed,
         failures=frozenset(names.found),
         complete=started == ended and names.are_all(failed),
-        problem="" if passed + failed else "No test ran.",
+        problem="" if passed + failed or started > ended else "No test ran.",
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 MAX_OUTPUT_CHARS = 4 << 20
+MAX_LINES = 100_000
 MAX_LINE_CHARS = 2000
 MAX_FAILURES = 500
 MAX_NAME_CHARS = 300
@@ -50,9 +51,11 @@ class FailureNames:
         return not self.overflow and len(self.found) == expected
 
 
-def lines_of(text: str) -> list[str]:
-    """Return the last lines that are not empty, within `MAX_OUTPUT_CHARS`, each cut short."""
-    return [line[:MAX_LINE_CHARS] for line in text[-MAX_OUTPUT_CHARS:].split("\n") if line]
+def lines_of(text: str) -> tuple[list[str], bool]:
+    """Return the last lines that are not empty, each cut short; and whether they are all."""
+    lines = text[-MAX_OUTPUT_CHARS:].rsplit("\n", MAX_LINES)
+    whole = len(text) <= MAX_OUTPUT_CHARS and len(lines) <= MAX_LINES
+    return [line[:MAX_LINE_CHARS] for line in lines[-MAX_LINES:] if line], whole
 
 
 def counts(parts: Iterable[str]) -> Iterator[tuple[str, int]]:
@@ -63,13 +66,13 @@ def counts(parts: Iterable[str]) -> Iterator[tuple[str, int]]:
             yield word.strip(), int(number)
 
 
-def merged(reports: Sequence[SuiteReport]) -> SuiteReport:
-    """Return several runners' reports of one command as one."""
+def merged(reports: Sequence[SuiteReport], *, whole: bool) -> SuiteReport:
+    """Return several runners' reports of one command as one; ``whole``: no line is missing."""
     runs = [report.tests_run for report in reports if report.tests_run is not None]
     judged = [report for report in reports if not report.problem]
     return SuiteReport(
         tests_run=sum(runs) if len(runs) == len(reports) else None,
         failures=frozenset[str]().union(*(report.failures for report in reports)),
-        complete=all(report.complete for report in reports),
+        complete=whole and all(report.complete for report in reports),
         problem="" if judged else reports[0].problem,
     )
