@@ -14,7 +14,7 @@ VERIFIED, REGRESSED, UNVERIFIED = Verdict.VERIFIED, Verdict.REGRESSED, Verdict.U
 
 def result(status: CheckStatus, *failures: str, **fields: Any) -> CheckResult:
     """Return a result; named failures make a whole list of 10 tests, unless the fields differ."""
-    named = {"complete": bool(failures), "tests_run": 10 if failures else None}
+    named: dict[str, Any] = {"complete": bool(failures), "tests_run": 10 if failures else None}
     return CheckResult(
         check=Check(command=str(fields.pop("command", "make test")), source="Makefile"),
         status=status,
