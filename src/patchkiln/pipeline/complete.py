@@ -6,7 +6,7 @@ from patchkiln.domain.check import CheckResult, Verdict
 from patchkiln.domain.event import EventType, StatusUpdate
 from patchkiln.domain.patch import Patch
 from patchkiln.domain.run import Outcome
-from patchkiln.domain.verdict import Judgement, compare
+from patchkiln.domain.verdict import Judgement, compare, skipped
 from patchkiln.errors import PatchError
 from patchkiln.pipeline.context import RunContext, require
 from patchkiln.pipeline.judging import RESULT, judge
@@ -22,9 +22,9 @@ async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     if context.outcome is None:
         context.outcome = Outcome.NO_CHANGE if patch.empty else Outcome.CHANGED
     if patch.empty:
-        context.judgement = Judgement(verdict=Verdict.SKIPPED, reason="nothing was changed")
+        context.judgement = Judgement(verdict=Verdict.SKIPPED, reason="Nothing was changed.")
     elif context.run.request.checks == ():
-        context.judgement = Judgement(verdict=Verdict.SKIPPED, reason="checks are off")
+        context.judgement = skipped()
     else:
         async for update in _judge_result(context, patch):
             yield update
@@ -62,7 +62,7 @@ def _reached(judgement: Judgement) -> StatusUpdate:
     tones = {Verdict.VERIFIED: EventType.SUCCESS, Verdict.SKIPPED: EventType.INFO}
     return StatusUpdate(
         event="verdict.reached",
-        message=f"Verdict: {judgement.verdict.value}; {judgement.reason}",
+        message=f"Verdict {judgement.verdict.value}: {judgement.reason}",
         type=tones.get(judgement.verdict, EventType.WARNING),
         progress=98,
         data=judgement.as_json(),

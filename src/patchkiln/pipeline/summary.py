@@ -7,7 +7,7 @@ from patchkiln.domain.verdict import Judgement
 from patchkiln.errors import CloneError, PatchkilnError
 from patchkiln.pipeline.context import RunContext
 
-NOT_JUDGED = Judgement(verdict=Verdict.SKIPPED, reason="the run ended before its checks")
+NOT_JUDGED = Judgement(verdict=Verdict.SKIPPED, reason="The run ended before its checks.")
 
 
 def trouble(
