@@ -6,6 +6,7 @@ URL's, no hooks, no submodules, no prompts, no configuration of anybody else, ev
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +18,7 @@ from patchkiln.ports.sandbox import (
     ExitStatus,
     HostMount,
     Sandbox,
+    SandboxLimits,
     SandboxProvider,
     SandboxSpec,
     new_sandbox_id,
@@ -124,11 +126,14 @@ class Command:
 
 @asynccontextmanager
 async def fetch_box(
-    provider: SandboxProvider, url: RepositoryUrl, entry: Path, *, stall_s: int
+    provider: SandboxProvider, url: RepositoryUrl, entry: Path, *, stall_s: int, max_bytes: int
 ) -> AsyncGenerator[Sandbox]:
     """Lend a box that sees one cache entry and reaches one remote."""
+    usual = SandboxLimits()
     spec = SandboxSpec(
         id=new_sandbox_id(),
+        # A sandbox may take the size of its disk for that of its largest file.
+        limits=replace(usual, disk_bytes=max(usual.disk_bytes, max_bytes)),
         env=_environment(url.scheme),
         network=targets(url),
         mounts=(HostMount(source=entry, target=CACHE, writable=True), *mounts(url)),

@@ -135,6 +135,8 @@ class Cache:
     def entry(self, key: str) -> Entry:
         """Return an entry, made when missing."""
         entry = Entry(directory=self._root / key, state=self._root / _STATE / key)
+        # Nobody else on the machine may change what runs start from.
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for directory in (entry.directory, entry.state):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return entry

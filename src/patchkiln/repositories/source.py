@@ -100,7 +100,11 @@ class GitRepositories:
             return
         fetch.tell(resolving(order))
         async with fetch_box(
-            self._provider, order.url, fetch.entry.directory, stall_s=self._limits.stall_s
+            self._provider,
+            order.url,
+            fetch.entry.directory,
+            stall_s=order.limits.stall_s,
+            max_bytes=order.limits.max_bytes,
         ) as box:
             await fetch.run(box)
 
