@@ -323,7 +323,7 @@ async def test_events_are_read_page_by_page(store: Store) -> None:
     assert seen == list(range(1, 1206))
 
 
-@pytest.mark.parametrize(("after", "expected"), [(-5, [1, 2]), (1, [2]), (2, []), (10**30, [])])
+@pytest.mark.parametrize(("after", "expected"), [(-1, [1, 2]), (1, [2]), (2, []), (10**30, [])])
 async def test_events_after_any_number(store: Store, after: int, expected: list[int]) -> None:
     """A number before the first or beyond the last event is no error: clients send any."""
     run = await created(store)
@@ -387,7 +387,18 @@ async def test_list_is_filtered(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "äö", "MTIz", "MTIzOg", "OnJ1bg", "LTE6cg", "OTk5OTk5OTk5OTk5OTk5OTk5OTpy"]
+    "cursor",
+    [
+        "",
+        "x",
+        "äö",
+        "MTIz",
+        "MT!pydW4",
+        "MTIzOg",
+        "OnJ1bg",
+        "LTE6cg",
+        "OTk5OTk5OTk5OTk5OTk5OTk5OTpy",
+    ],
 )
 async def test_text_that_is_no_cursor_is_refused(store: Store, cursor: str) -> None:
     """Text that no page gave is a mistake of the request, named by its field."""

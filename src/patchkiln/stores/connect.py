@@ -59,19 +59,13 @@ def migration_engine(path: Path) -> Engine:
     A migration that copies a table drops the old one, and with it all that refers to it would go
     (https://sqlite.org/lang_altertable.html, section 7).
     """
-    engine = _engine(path, connections=1)
+    engine = reader_engine(path, connections=1)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
 def reader_engine(path: Path, *, connections: int) -> Engine:
-    """Return an engine whose every statement sees the newest commit, and that cannot write."""
-    engine = _engine(path, connections=connections)
-    event.listen(engine, "connect", _forbid_writing)
-    return engine
-
-
-def _engine(path: Path, *, connections: int) -> Engine:
+    """Return an engine without transactions, so that every statement sees the newest commit."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"timeout": BUSY_TIMEOUT_S},
@@ -93,10 +87,6 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
 
 def _enforce_foreign_keys(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _forbid_writing(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA query_only = ON")
 
 
 def _begin_immediate(connection: Connection) -> None:
