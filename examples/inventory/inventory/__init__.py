@@ -1,0 +1,3 @@
+"""A small stock-keeping service."""
+
+__version__ = "1.4.0"
