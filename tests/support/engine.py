@@ -13,7 +13,7 @@ from patchkiln.pipeline.context import Services
 from patchkiln.ports.agent import Agent
 from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
-from patchkiln.sandboxes.local import LocalSandboxes
+from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.stores import MemoryStore
 from tests.support.scripted_agent import ScriptedAgent
 

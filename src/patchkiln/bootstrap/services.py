@@ -11,7 +11,7 @@ from patchkiln.ports.agent import Agent
 from patchkiln.ports.sandbox import SandboxProvider
 from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
-from patchkiln.sandboxes.local import LocalSandboxes
+from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.settings import Settings
 from patchkiln.stores import MemoryStore
 
