@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.plan import Plan, Refusal
 from patchkiln.domain.run import Outcome, Run, RunRequest, RunStatus
 from patchkiln.domain.usage import Limits
@@ -305,7 +306,7 @@ async def test_a_run_that_a_stop_cut_off_is_told_as_failed_at_the_next_start(
         events = await follow(engine, run)
         assert await engine.recover() == 0
         with pytest.raises(Conflict):
-            await store.append(run.id, [])
+            await store.append(run.id, [StatusUpdate(event="late", message="Too late")])
     (told,) = events_named(events, "run.failed")
     assert (told["data"]["code"], told["data"]["retryable"]) == ("interrupted", True)
     assert events[-1]["summary"]["outcome"] == "failed"
