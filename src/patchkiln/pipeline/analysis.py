@@ -14,7 +14,7 @@ async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """Yield ``repository.analysed`` and the checks on the base."""
     context.project = await analyse(require(context.sandbox))
     context.checks = _chosen_checks(context)
-    yield _analysed(context.project, context.checks)
+    yield _analysed(context.project, context.checks, off=context.run.request.checks == ())
     if not context.checks:
         return
     results: list[CheckResult] = []
@@ -37,13 +37,13 @@ def _chosen_checks(context: RunContext) -> tuple[Check, ...]:
     return tuple(Check(command=command, source="request") for command in commands)
 
 
-def _analysed(project: Project, checks: tuple[Check, ...]) -> StatusUpdate:
+def _analysed(project: Project, checks: tuple[Check, ...], *, off: bool) -> StatusUpdate:
     languages = ", ".join(f"{name} {share:.0%}" for name, share in project.languages[:3])
-    commands = ", ".join(f"'{check.command}'" for check in checks) or "none found"
+    commands = ", ".join(f"'{check.command}'" for check in checks)
+    found = commands or ("switched off" if off else "none found")
     return StatusUpdate(
         event="repository.analysed",
-        message=f"{project.file_count} files ({languages or 'no known language'}); "
-        f"checks: {commands}",
+        message=f"{project.file_count} files ({languages or 'no known language'}); checks: {found}",
         progress=54,
         data={
             **project.as_json(),
