@@ -1,1 +1,1 @@
-"""Sandbox providers: adapters of `patchkiln.ports.sandbox`, interchangeable and blind to each other."""
+"""Sandbox providers: interchangeable adapters of one port, blind to each other."""

@@ -2,7 +2,7 @@
 
 Three processes take part, and the modules are sorted by where they run:
 
-* the server: `provider`, `sandbox`, `execution`, `channel`, `network`, `isolation`, `toolchain`;
+* the server: `provider`, `sandbox`, `execution`, `calls`, `channel`, `network`, `isolation`;
 * the zygote, one a server, standard library only: `zygote`, `rootfs`, `cgroups`, `hostmounts`;
 * PID 1 of each box, cloned from the zygote: `bringup`, `hardening`, `seccomp`, `landlock`, then
   `init`, `processes`, `files`, `watchdog`.

@@ -8,85 +8,102 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from patchkiln.sandboxes.local import hardening, init, loopback, rootfs, syscalls, wire
-from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
+from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOSTNAME
 from patchkiln.sandboxes.local.plan import BoxPlan
 
 _CONTROL = 3
-_FIRST_OTHER = 4
+_OOM_SCORE = 4
+_FIRST_OTHER = 5
 _LAST_DESCRIPTOR = 1 << 16
 
 _Step: TypeAlias = tuple[str, Callable[[], object]]
 
 
 class Birth(NamedTuple):
-    """What a new process is given: its plan, its line to the server, the zygote's gate, mounts."""
+    """What a new process is given.
+
+    ``control`` leads to the server; ``gate`` opens when the zygote is ready; ``base`` and
+    ``mounts`` are detached mounts; ``watched``: no control group bounds the box's memory.
+    """
 
     plan: BoxPlan
     control: socket.socket
     gate: int
     base: int | None
     mounts: list[int]
+    watched: bool
 
 
-def become_box(birth: Birth) -> None:
+def become_box(birth: Birth) -> NoReturn:
     """Turn this process into PID 1 of a box; never returns."""
     try:
-        _serve(birth)
+        _BringUp(birth).run()
     finally:
         os._exit(1)
 
 
-def _serve(birth: Birth) -> None:
-    listeners: list[socket.socket] = []
-    for name, step in _steps(birth, listeners):
-        try:
-            step()
-        except OSError as error:
-            failure = {"event": "failed", "step": name, "errno": error.errno or 0}
-            wire.send(birth.control, failure)
-            return
-    wire.send(birth.control, {"event": "ready"}, [entry.fileno() for entry in listeners])
-    init.serve(_keep_only(birth.control), birth.plan)
+class _BringUp:
+    def __init__(self, birth: Birth) -> None:
+        self._birth = birth
+        self._listeners: list[socket.socket] = []
+        self._oom_score = -1
 
+    def run(self) -> None:
+        control = self._birth.control
+        for name, act in self._steps():
+            try:
+                act()
+            except OSError as error:
+                wire.send(control, {"event": "failed", "step": name, "errno": error.errno or 0})
+                return
+        wire.send(control, {"event": "ready"}, [entry.fileno() for entry in self._listeners])
+        line, oom_score = self._keep_only_lines()
+        limit = self._birth.plan["limits"]["memory_bytes"] if self._birth.watched else None
+        init.serve(line, oom_score, limit)
 
-def _steps(birth: Birth, listeners: list[socket.socket]) -> Iterator[_Step]:
-    plan = birth.plan
-    yield "identity", lambda: _take_identity(birth.gate)
-    yield "cgroup namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWCGROUP)
-    yield "root", rootfs.make_root
-    yield "system", rootfs.share_system
-    yield "proc", rootfs.mount_proc
-    yield "devices", lambda: rootfs.mount_own_devices(plan["limits"])
-    yield "scratch", lambda: rootfs.mount_scratch(plan)
-    yield "workspace", lambda: rootfs.mount_workspace(plan, birth.base)
-    yield "mounts", lambda: rootfs.attach_mounts(plan, birth.mounts)
-    yield "host names", lambda: rootfs.name_hosts(plan)
-    yield "loopback", lambda: listeners.extend(loopback.open_listeners(plan["listeners"]))
-    yield "pivot", rootfs.enter_root
-    yield "hostname", lambda: syscalls.set_hostname("sandbox")
-    yield "resource limits", lambda: hardening.set_resource_limits(plan["limits"])
-    yield "capabilities", hardening.drop_privileges
-    yield "landlock", lambda: hardening.restrict_files(plan)
-    yield "seccomp", hardening.filter_system_calls
+    def _steps(self) -> Iterator[_Step]:
+        plan, limits = self._birth.plan, self._birth.plan["limits"]
+        yield "identity", self._take_identity
+        yield "cgroup namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+        yield "root", rootfs.make_root
+        yield "system", rootfs.share_system
+        yield "proc", rootfs.mount_proc
+        yield "devices", lambda: rootfs.mount_own_devices(limits)
+        yield "scratch", lambda: rootfs.mount_scratch(plan)
+        yield "workspace", lambda: rootfs.mount_workspace(plan, self._birth.base)
+        yield "mounts", lambda: rootfs.attach_mounts(plan, self._birth.mounts)
+        yield "host names", lambda: rootfs.name_hosts(plan)
+        yield "loopback", self._open_listeners
+        yield "pivot", rootfs.enter_root
+        yield "hostname", lambda: syscalls.set_hostname(HOSTNAME)
+        yield "resource limits", lambda: hardening.set_resource_limits(limits)
+        yield "capabilities", hardening.drop_privileges
+        yield "landlock", lambda: hardening.restrict_files(plan)
+        yield "seccomp", hardening.filter_system_calls
 
+    def _take_identity(self) -> None:
+        """Wait until the zygote has written the id maps, then be the box's user."""
+        signal.set_wakeup_fd(-1)
+        if not os.read(self._birth.gate, 1):
+            raise OSError
+        os.setresgid(BOX_GID, BOX_GID, BOX_GID)
+        os.setresuid(BOX_UID, BOX_UID, BOX_UID)
+        # Only after the change of identity, which clears both.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+        self._oom_score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.setsid()
 
-def _take_identity(gate: int) -> None:
-    """Wait until the zygote has written the id maps, then be the box's user."""
-    signal.set_wakeup_fd(-1)
-    if not os.read(gate, 1):
-        raise OSError
-    os.setresgid(BOX_GID, BOX_GID, BOX_GID)
-    os.setresuid(BOX_UID, BOX_UID, BOX_UID)
-    # Only after the change of identity, which clears it.
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setsid()
+    def _open_listeners(self) -> None:
+        self._listeners += loopback.open_listeners(self._birth.plan["listeners"])
 
-
-def _keep_only(control: socket.socket) -> socket.socket:
-    """Close every descriptor but the line to the server and the three standard ones."""
-    os.dup2(control.detach(), _CONTROL, inheritable=False)
-    os.closerange(_FIRST_OTHER, _LAST_DESCRIPTOR)
-    return socket.socket(fileno=_CONTROL)
+    def _keep_only_lines(self) -> tuple[socket.socket, int]:
+        """Close all but the line to the server, the out-of-memory score and the standard three."""
+        lines = [os.dup(self._birth.control.detach()), os.dup(self._oom_score)]
+        for place, descriptor in enumerate(lines, start=_CONTROL):
+            os.dup2(descriptor, place, inheritable=False)
+        os.closerange(_FIRST_OTHER, _LAST_DESCRIPTOR)
+        return socket.socket(fileno=_CONTROL), _OOM_SCORE

@@ -5,14 +5,15 @@ import itertools
 import json
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from patchkiln.errors import PatchkilnError
 from patchkiln.sandboxes.local import pipes, wire
 
-_MAX_STEP_CHARS = 100
+_MAX_TEXT_CHARS = 100
+_NUMBERS = range(1 << 63)
 _EVENTS = frozenset(
     {"created", "destroyed", "done", "ended", "failed", "ready", "serving", "started"}
 )
@@ -31,7 +32,12 @@ class Reply:
     pid: int = 0
     step: str = ""
     as_root: bool = False
+    cgroup: int = 0
 
+
+_TYPES: dict[str, type] = {
+    field.name: str if field.name == "event" else type(field.default) for field in fields(Reply)
+}
 
 Handler: TypeAlias = Callable[[Reply | None], None]
 
@@ -41,7 +47,7 @@ class Channel:
 
     def __init__(self, control: socket.socket, lost: Callable[[], PatchkilnError]) -> None:
         """Take the socket, and what makes the error that callers get once the line is lost."""
-        control.setblocking(False)
+        control.settimeout(0.0)
         self._control = control
         self.lost = lost
         self._ids = itertools.count(1)
@@ -141,27 +147,19 @@ def _resolve(replied: asyncio.Future[Reply | None], reply: Reply | None) -> None
 def parse_reply(body: bytes) -> Reply | None:
     """Check the shape of a packet; None for what is no reply."""
     try:
-        fields = json.loads(body)
-        reply = Reply(**fields)
-    except (ValueError, TypeError, RecursionError):
+        message: Any = json.loads(body)
+    except (ValueError, RecursionError):
         return None
-    return reply if _well_typed(reply) else None
+    if not isinstance(message, dict):
+        return None
+    items = cast("dict[str, Any]", message)
+    if not all(_fits(name, value) for name, value in items.items()):
+        return None
+    return Reply(**items) if items.get("event") in _EVENTS else None
 
 
-def _well_typed(reply: Reply) -> bool:
-    numbers = (
-        reply.id,
-        reply.code,
-        reply.signal,
-        reply.errno,
-        reply.max_rss_bytes,
-        reply.pid,
-    )
-    return (
-        isinstance(reply.event, str)
-        and reply.event in _EVENTS
-        and isinstance(reply.step, str)
-        and len(reply.step) <= _MAX_STEP_CHARS
-        and isinstance(reply.as_root, bool)
-        and all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers)
-    )
+def _fits(name: str, value: Any) -> bool:
+    """Tell whether a field exists, has its type and a sane size."""
+    if type(value) is not _TYPES.get(name):
+        return False
+    return len(value) <= _MAX_TEXT_CHARS if isinstance(value, str) else value in _NUMBERS

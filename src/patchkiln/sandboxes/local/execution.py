@@ -26,7 +26,7 @@ class _Output:
     """The reading end of one stream."""
 
     def __init__(self, stream: StreamName, descriptor: int) -> None:
-        self.stream = stream
+        self.stream: StreamName = stream
         self.descriptor = descriptor
         self.open = True
         # What the pipe held when the command ended: that much is delivered, however late.
@@ -99,12 +99,7 @@ class LocalExecution:
         """
         try:
             await self._send(message, stdin)
-            reply = await self._accepted
-            if reply is None:
-                raise _lost()
-            if reply.event == "failed":
-                text = f"The working directory cannot be used: {os.strerror(reply.errno)}."
-                raise SandboxFileError(text, errno=reply.errno)
+            _raise_refusal(await self._accepted)
         except BaseException:
             self._channel.post({"op": "kill", "id": self._number})
             self._end(None)
@@ -273,6 +268,14 @@ async def _feed(descriptor: int, stdin: bytes | AsyncIterable[bytes]) -> None:
                 return
     finally:
         os.close(descriptor)
+
+
+def _raise_refusal(reply: Reply | None) -> None:
+    if reply is None:
+        raise _lost()
+    if reply.event == "failed":
+        text = f"The working directory cannot be used: {os.strerror(reply.errno)}."
+        raise SandboxFileError(text, errno=reply.errno)
 
 
 def _lost() -> SandboxLost:

@@ -37,7 +37,7 @@ def _read(request: dict[str, Any], pipe: int) -> None:
 
 
 def _write(request: dict[str, Any], pipe: int) -> None:
-    """Write in place, so that links and mode stay; space first, so that a full disk loses nothing."""
+    """Write in place, so that links and mode stay; take the space first, or lose nothing."""
     path: str = request["path"]
     mode: int | None = request["mode"]
     size: int = request["size"]

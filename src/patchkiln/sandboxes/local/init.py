@@ -11,15 +11,18 @@ import socket
 from typing import Any, NoReturn
 
 from patchkiln.sandboxes.local import files, processes, wire
-from patchkiln.sandboxes.local.plan import BoxPlan
+from patchkiln.sandboxes.local.watchdog import Watchdog
 
 _MAX_REMEMBERED = 10_000
 _PIPE_BYTES = 4096
+_COMMANDS_OOM_SCORE = b"500"
+_MS = 1000
 
 
 class _Init:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, oom_score: int) -> None:
         self._control = control
+        self._oom_score = oom_score
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         # Both by pid: the command, or the file operation, that it belongs to.
         self._commands: dict[int, int] = {}
@@ -57,13 +60,24 @@ class _Init:
             return
         streams = [*(stdin or [self._null]), stdout, stderr]
         try:
-            pid = processes.start(request["argv"], request["env"], streams)
+            pid = self._spawn(request["argv"], request["env"], streams)
         except processes.CannotStart as error:
             _tell(stderr, f"{error}\n")
-            self._send(event="ended", id=command, code=error.exit_code, max_rss_bytes=0)
+            self._send(event="ended", id=command, code=error.exit_code)
             return
         self._remember(command, pid)
         self._send(event="started", id=command)
+
+    def _spawn(self, argv: list[str], env: dict[str, str], streams: list[int]) -> int:
+        """Start a program that the kernel kills before this process when memory is short.
+
+        It inherits the score at its birth; to lower one's own again is allowed.
+        """
+        os.pwrite(self._oom_score, _COMMANDS_OOM_SCORE, 0)
+        try:
+            return processes.start(argv, env, streams)
+        finally:
+            os.pwrite(self._oom_score, b"0", 0)
 
     def _remember(self, command: int, pid: int) -> None:
         """Note a command's session; a number that came back means that the old session is gone."""
@@ -117,8 +131,13 @@ class _Init:
             return False
         command = self._commands.pop(pid, None)
         if command is not None:
-            code = processes.exit_code(status)
-            self._send(event="ended", id=command, code=code, max_rss_bytes=usage.ru_maxrss << 10)
+            self._send(
+                event="ended",
+                id=command,
+                code=processes.exit_code(status),
+                signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+                max_rss_bytes=usage.ru_maxrss << 10,
+            )
         operation = self._file_operations.pop(pid, None)
         if operation is not None and status:
             self._fail(operation, OSError(errno.EIO, ""))
@@ -132,26 +151,43 @@ class _Init:
         wire.send(self._control, message)
 
 
-def serve(control: socket.socket, plan: BoxPlan) -> NoReturn:
-    """Serve the server's requests until it is gone; then the box ends with this process."""
-    del plan
-    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, _note)
-    init = _Init(control)
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(readable, select.POLLIN)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == readable:
-                os.read(readable, _PIPE_BYTES)
-                init.reap()
-                continue
-            request, descriptors = wire.receive(control)
-            if request is None:
-                os._exit(0)
-            init.handle(request, descriptors)
+class _Loop:
+    def __init__(self, control: socket.socket, init: _Init, watchdog: Watchdog | None) -> None:
+        self._control = control
+        self._init = init
+        self._watchdog = watchdog
+        self._signals, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _note)
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._poll.register(self._signals, select.POLLIN)
+
+    def run(self) -> NoReturn:
+        while True:
+            pause_s = None if self._watchdog is None else self._watchdog.look()
+            for descriptor, _ in self._poll.poll(None if pause_s is None else pause_s * _MS):
+                if descriptor == self._signals:
+                    os.read(self._signals, _PIPE_BYTES)
+                    self._init.reap()
+                else:
+                    self._take_request()
+
+    def _take_request(self) -> None:
+        request, descriptors = wire.receive(self._control)
+        if request is None:
+            os._exit(0)
+        self._init.handle(request, descriptors)
+
+
+def serve(control: socket.socket, oom_score: int, memory_bytes: int | None) -> NoReturn:
+    """Serve the server's requests until it is gone; then the box ends with this process.
+
+    ``oom_score`` is a descriptor of this process's own score; ``memory_bytes`` the limit that this
+    process must watch over, None where the kernel does.
+    """
+    watchdog = None if memory_bytes is None else Watchdog(memory_bytes)
+    _Loop(control, _Init(control, oom_score), watchdog).run()
 
 
 def _note(_number: int, _frame: object) -> None:

@@ -7,6 +7,7 @@ OPT_PYTHON = "/opt/python"
 OPT_TOOLCHAIN = "/opt/patchkiln/python"
 
 USER = "user"
+HOSTNAME = "sandbox"
 BOX_UID = 1000
 BOX_GID = 1000
 # Root of the host is never root of a box: a box that root starts runs as this id, which owns

@@ -1,26 +1,41 @@
 """Reading what a box says about its files: data of an untrusted party."""
 
 import json
-from typing import Any
+import posixpath
+from typing import Any, Literal, TypeAlias, cast
 
 from patchkiln.errors import SandboxLost
 from patchkiln.ports.sandbox import FileInfo
 
-_KINDS = frozenset({"file", "directory", "symlink", "other"})
-_TARGET_KINDS = frozenset({"file", "directory", "other", "missing", None})
+_Kind: TypeAlias = Literal["file", "directory", "symlink", "other"]
+_TargetKind: TypeAlias = Literal["file", "directory", "other", "missing"] | None
+
+_KINDS: dict[str, _Kind] = {
+    "file": "file",
+    "directory": "directory",
+    "symlink": "symlink",
+    "other": "other",
+}
+_TARGET_KINDS: dict[str | None, _TargetKind] = {
+    "file": "file",
+    "directory": "directory",
+    "other": "other",
+    "missing": "missing",
+    None: None,
+}
 
 
-def parse_entries(data: bytes) -> list[FileInfo]:
+def parse_entries(data: bytes, directory: str) -> list[FileInfo]:
     """Return the entries of a directory. Raises `SandboxLost` for anything else."""
-    entries = _parse(data)
-    if not isinstance(entries, list):
+    parsed = _parse(data)
+    if not isinstance(parsed, list):
         raise _nonsense()
-    return [_entry(entry) for entry in entries]
+    return [_entry(entry, directory) for entry in cast("list[Any]", parsed)]
 
 
 def parse_entry(data: bytes) -> FileInfo:
     """Return one entry. Raises `SandboxLost` for anything else."""
-    return _entry(_parse(data))
+    return _entry(_parse(data), "")
 
 
 def parse_path(data: bytes) -> str:
@@ -38,18 +53,20 @@ def _parse(data: bytes) -> Any:
         raise _nonsense() from error
 
 
-def _entry(fields: Any) -> FileInfo:
+def _entry(fields: Any, directory: str) -> FileInfo:
     match fields:
-        case [str(path), str(kind), int(size), int(mode), (str() | None) as target_kind]:
-            if kind in _KINDS and target_kind in _TARGET_KINDS:
-                return FileInfo(
-                    path=path,
-                    kind=kind,
-                    size_bytes=size,
-                    mode=mode,
-                    target_kind=target_kind,
-                )
-    raise _nonsense()
+        case [str(name), str(kind), int(size), int(mode), (str() | None) as target_kind] if (
+            kind in _KINDS and target_kind in _TARGET_KINDS
+        ):
+            return FileInfo(
+                path=posixpath.join(directory, name),
+                kind=_KINDS[kind],
+                size_bytes=size,
+                mode=mode,
+                target_kind=_TARGET_KINDS[target_kind],
+            )
+        case _:
+            raise _nonsense()
 
 
 def _nonsense() -> SandboxLost:

@@ -11,6 +11,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from patchkiln.domain.network import forbidden_address
 from patchkiln.errors import SandboxUnavailable
@@ -72,12 +73,12 @@ class Gateway:
         self._resolved: dict[NetworkTarget, asyncio.Task[list[str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         for target, listener in zip(targets, listeners, strict=True):
-            listener.setblocking(False)
+            listener.settimeout(0.0)
             self._start(self._accept(target, listener))
 
     async def close(self) -> None:
         """End every connection. Idempotent."""
-        tasks = [*self._tasks, *self._resolved.values()]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._resolved.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -163,7 +164,7 @@ def _rule(address: str, target: NetworkTarget) -> str | None:
 
 
 async def _splice(inside: socket.socket, outside: socket.socket) -> None:
-    inside.setblocking(False)
+    inside.settimeout(0.0)
     async with asyncio.timeout(IDLE_S) as silence:
         pumps = [
             asyncio.create_task(_pump(inside, outside, silence)),

@@ -37,7 +37,7 @@ class _Process(NamedTuple):
     session: int
 
 
-def start(argv: Sequence[str], env: Mapping[str, str], streams: Sequence[int]) -> int:
+def start(argv: list[str], env: Mapping[str, str], streams: Sequence[int]) -> int:
     """Start a program in a session of its own, in the working directory; return its pid.
 
     ``streams`` become its descriptors 0, 1 and 2. Raises `CannotStart`.

@@ -75,17 +75,16 @@ def mount_own_devices(limits: LimitsPlan) -> None:
     flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     options = "newinstance,ptmxmode=0666,mode=620"
     syscalls.mount("devpts", f"{ROOT}/dev/pts", "devpts", flags, options)
-    _mount_memory(f"{ROOT}/dev/shm", limits["shm_bytes"], "1777")
+    _mount_memory("dev/shm", limits["shm_bytes"], "1777")
 
 
 def mount_scratch(plan: BoxPlan) -> None:
     """Mount /tmp and the home directory, and tell Python of the lent packages."""
-    _mount_memory(f"{ROOT}/tmp", plan["limits"]["tmp_bytes"], "1777")
-    home = f"{ROOT}{HOME}"
-    _mount_memory(home, plan["limits"]["home_bytes"], "700")
+    _mount_memory("tmp", plan["limits"]["tmp_bytes"], "1777")
+    _mount_memory(HOME, plan["limits"]["home_bytes"], "700")
     site = plan["site"]
     if site is not None:
-        packages = f"{home}/.local/lib/python{site['version']}/site-packages"
+        packages = f"{ROOT}{HOME}/.local/lib/python{site['version']}/site-packages"
         os.makedirs(packages)
         with open(f"{packages}/patchkiln.pth", "w", encoding="utf-8") as file:
             file.write(f"{site['path']}\n")
@@ -135,7 +134,7 @@ def enter_root() -> None:
     syscalls.set_mount_attributes("/", attributes, recursive=False)
 
 
-def _mount_memory(target: str, size_bytes: int, mode: str) -> None:
+def _mount_memory(place: str, size_bytes: int, mode: str) -> None:
     inodes = max(size_bytes // _BYTES_PER_INODE, _MIN_INODES)
     options = f"mode={mode},size={size_bytes},nr_inodes={inodes}"
-    syscalls.mount("tmpfs", target, "tmpfs", _PRIVATE, options)
+    syscalls.mount("tmpfs", f"{ROOT}/{place.lstrip('/')}", "tmpfs", _PRIVATE, options)

@@ -96,7 +96,8 @@ class LocalSandbox:
 
     async def list(self, path: str) -> list[FileInfo]:
         """Return the entries of a directory."""
-        return parse_entries(await self._ask("list", path, _MAX_LISTING_BYTES))
+        listing = await self._ask("list", path, _MAX_LISTING_BYTES)
+        return parse_entries(listing, _absolute(path))
 
     async def stat(self, path: str) -> FileInfo:
         """Describe one path."""

@@ -86,7 +86,7 @@ def _syscall(call: str, number: int, *args: object) -> int:
 def mount(
     source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None
 ) -> None:
-    """Call mount(2)."""
+    """Mount a file system, or change how one is mounted."""
     result = _libc.mount(
         _encoded(source),
         os.fsencode(target),
@@ -122,7 +122,10 @@ def set_mount_attributes(
     directory: int = _AT_FDCWD,
     userns: int = 0,
 ) -> None:
-    """Call mount_setattr(2) (Linux 5.12); an empty path means the mount of ``directory``."""
+    """Change a mount's attributes (mount_setattr(2), Linux 5.12).
+
+    An empty path means the mount that the descriptor ``directory`` stands for.
+    """
     flags = (_AT_RECURSIVE if recursive else 0) | (0 if path else _AT_EMPTY_PATH)
     request = struct.pack("QQQQ", attributes, 0, 0, userns)
     _syscall(
@@ -161,18 +164,18 @@ def clone_process(flags: int) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Call unshare(2)."""
+    """Move this process into new namespaces."""
     _checked(_libc.unshare(flags), "unshare")
 
 
 def set_hostname(name: str) -> None:
-    """Call sethostname(2)."""
+    """Name the machine, in this namespace."""
     data = name.encode()
     _checked(_libc.sethostname(data, len(data)), "sethostname")
 
 
 def prctl(option: int, *args: object) -> int:
-    """Call prctl(2); missing arguments are 0, as newer options demand."""
+    """Change a property of this process; missing arguments are 0, as newer options demand."""
     padded = [*args, *([0] * (4 - len(args)))]
     words = [ctypes.c_ulong(arg) if isinstance(arg, int) else arg for arg in padded]
     return _checked(_libc.prctl(option, *words), "prctl")

@@ -1,10 +1,9 @@
 """The parts of a root that all boxes share, built once by the zygote in its staging directory."""
 
 import os
-import shutil
 
 from patchkiln.sandboxes.local import syscalls
-from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOME, USER
+from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOME, HOSTNAME, USER
 
 TEMPLATE = "template"
 READ_ONLY = syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV
@@ -50,7 +49,7 @@ _ETC_FILES = (
     "ssl/openssl.cnf",
     "timezone",
 )
-HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
+HOSTS = f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n"
 # An overlay shows other inode numbers and change times than the index of the checkout holds;
 # without these two settings the first `git status` would hash every file again.
 _GITCONFIG = """\
@@ -73,7 +72,7 @@ _ETC_TEXTS = {
     ),
     "group": f"root:x:0:\n{USER}:x:{BOX_GID}:\nnogroup:x:65534:\n",
     "hosts": HOSTS,
-    "hostname": "sandbox\n",
+    "hostname": f"{HOSTNAME}\n",
     "host.conf": "multi on\n",
     "resolv.conf": "",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\n",
@@ -109,12 +108,20 @@ def _make_etc(etc: str) -> None:
     for name in _ETC_FILES:
         if os.path.lexists(f"/etc/{name}"):
             os.makedirs(os.path.dirname(f"{etc}/{name}"), exist_ok=True)
-            shutil.copyfile(f"/etc/{name}", f"{etc}/{name}", follow_symlinks=False)
+            _copy(f"/etc/{name}", f"{etc}/{name}")
     for name, text in _ETC_TEXTS.items():
         with open(f"{etc}/{name}", "w", encoding="utf-8") as file:
             file.write(text)
     os.symlink("/proc/self/mounts", f"{etc}/mtab")
     syscalls.set_mount_attributes(etc, READ_ONLY)
+
+
+def _copy(source: str, target: str) -> None:
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+        return
+    with open(source, "rb") as original, open(target, "xb") as copy:
+        copy.write(original.read())
 
 
 def _make_dev(dev: str) -> None:

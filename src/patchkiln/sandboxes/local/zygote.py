@@ -1,7 +1,7 @@
 """The process that boxes are cloned from: small, single-threaded, without secrets.
 
-The server starts it with an empty environment before anything else is loaded, and talks to it over
-one socket. It ends with the server, and every box ends with it.
+The server starts it with an empty environment and talks to it over one socket. It ends with the
+server, and every box ends with it.
 """
 
 import gc
@@ -9,14 +9,18 @@ import os
 import select
 import signal
 import socket
-import sys
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeAlias
 
 from patchkiln.sandboxes.local import bringup, hostmounts, syscalls, wire
+from patchkiln.sandboxes.local.cgroups import Cgroups, find_cgroups
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
 from patchkiln.sandboxes.local.rootfs import LAYERS, ROOT, layer_options
 from patchkiln.sandboxes.local.template import build_template
+
+_Step: TypeAlias = tuple[str, Callable[[], object]]
 
 _NAMESPACES = (
     syscalls.CLONE_NEWUSER
@@ -27,11 +31,15 @@ _NAMESPACES = (
     | syscalls.CLONE_NEWUTS
 )
 _SIGNAL_BYTES = 4096
+_FAREWELL_S = 5.0
 
 
 class _Box:
+    """A box under way or alive."""
+
     def __init__(self, plan: BoxPlan) -> None:
         self.plan = plan
+        self.name = plan["name"]
         self.pid = 0
         self.layer = False
         # Requests to destroy it, answered when its first process has been reaped.
@@ -39,8 +47,9 @@ class _Box:
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket, *, as_root: bool) -> None:
+    def __init__(self, control: socket.socket, cgroups: Cgroups | None, *, as_root: bool) -> None:
         self._control = control
+        self._cgroups = cgroups
         self._as_root = as_root
         self._boxes: dict[str, _Box] = {}
 
@@ -55,77 +64,113 @@ class _Zygote:
                 os.close(descriptor)
 
     def reap(self) -> None:
-        ended = {box.pid: box for box in self._boxes.values()}
-        while True:
+        """Forget the boxes whose first process, and with it every other, has ended."""
+        living = {box.pid: box for box in self._boxes.values()}
+        pid = -1
+        while pid:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
-            if not pid:
-                return
-            if pid in ended:
-                self._forget(ended[pid])
+            if pid in living:
+                self._forget(living[pid])
+
+    def end(self) -> None:
+        """Kill every box and remove what is left of it."""
+        for box in self._boxes.values():
+            os.kill(box.pid, signal.SIGKILL)
+        until = time.monotonic() + _FAREWELL_S
+        while self._boxes and time.monotonic() < until:
+            self.reap()
+            time.sleep(0.001)
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     def _create(self, request_id: int, plan: BoxPlan, control: int) -> None:
         box = _Box(plan)
-        self._boxes[plan["name"]] = box
+        mounts: list[int] = []
+        step = "name"
         try:
-            self._make_layer(box)
-            self._clone(box, control)
+            if box.name in self._boxes:
+                raise FileExistsError
+            self._boxes[box.name] = box
+            for step, act in self._steps(box, mounts, control):  # noqa: B007 - told below
+                act()
         except OSError as error:
-            self._forget(box)
-            step = error.filename if isinstance(error.filename, str) else "create"
-            step = step if "/" not in step else "create"
+            self._abandon(box)
             self._send(event="failed", id=request_id, step=step, errno=error.errno or 0)
             return
+        finally:
+            for mount in mounts:
+                os.close(mount)
         self._send(event="created", id=request_id, pid=box.pid)
 
+    def _steps(self, box: _Box, mounts: list[int], control: int) -> Iterator[_Step]:
+        yield "layer", lambda: self._make_layer(box)
+        yield "cgroup", lambda: self._make_cgroup(box)
+        yield "mounts", lambda: self._detach_mounts(box.plan, mounts)
+        yield "clone", lambda: self._clone(box, mounts, control)
+
     def _make_layer(self, box: _Box) -> None:
+        """Mount the disk of the workspace's changes, here and not in the box: a review needs it."""
         if box.plan["base"] is None:
             return
-        layer = f"{LAYERS}/{box.plan['name']}"
+        layer = f"{LAYERS}/{box.name}"
         os.mkdir(layer)
         flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount(
-            "layer", layer, "tmpfs", flags, layer_options(box.plan["limits"]["disk_bytes"])
-        )
+        options = layer_options(box.plan["limits"]["disk_bytes"])
+        syscalls.mount("layer", layer, "tmpfs", flags, options)
         box.layer = True
         for name in ("upper", "work"):
             os.mkdir(f"{layer}/{name}")
             if self._as_root:
                 os.chown(f"{layer}/{name}", HOST_UID, HOST_GID)
 
-    def _clone(self, box: _Box, control: int) -> None:
-        plan = box.plan
-        mounts: list[int] = []
+    def _make_cgroup(self, box: _Box) -> None:
+        if self._cgroups is not None:
+            self._cgroups.create(box.name, box.plan["limits"])
+
+    def _detach_mounts(self, plan: BoxPlan, mounts: list[int]) -> None:
+        if plan["base"] is not None:
+            mounts.append(hostmounts.detach(plan["base"], writable=False, as_root=self._as_root))
+        for mount in plan["mounts"]:
+            source, writable = mount["source"], mount["writable"]
+            mounts.append(hostmounts.detach(source, writable=writable, as_root=self._as_root))
+
+    def _clone(self, box: _Box, mounts: list[int], control: int) -> None:
         gate, opener = os.pipe2(os.O_CLOEXEC)
         try:
-            if plan["base"] is not None:
-                mounts.append(self._detach(plan["base"], writable=False))
-            for mount in plan["mounts"]:
-                mounts.append(self._detach(mount["source"], writable=mount["writable"]))
             box.pid = syscalls.clone_process(_NAMESPACES)
             if not box.pid:
                 os.close(opener)
-                self._become(plan, control, gate, mounts)
-            self._release(box.pid, opener)
+                self._become(box.plan, mounts, control, gate)
+            self._release(box, opener)
         finally:
-            for descriptor in (gate, opener, *mounts):
-                os.close(descriptor)
+            os.close(gate)
+            os.close(opener)
 
-    def _detach(self, source: str, *, writable: bool) -> int:
-        return hostmounts.detach(source, writable=writable, as_root=self._as_root)
-
-    def _become(self, plan: BoxPlan, control: int, gate: int, mounts: list[int]) -> NoReturn:
-        self._control.detach()
-        base = mounts.pop(0) if plan["base"] is not None else None
+    def _become(self, plan: BoxPlan, mounts: list[int], control: int, gate: int) -> NoReturn:
+        base = None if plan["base"] is None else mounts[0]
+        own = mounts if base is None else mounts[1:]
         line = socket.socket(fileno=control)
-        bringup.become_box(bringup.Birth(plan, line, gate, base, mounts))
+        watched = self._cgroups is None
+        bringup.become_box(bringup.Birth(plan, line, gate, base, own, watched))
 
-    def _release(self, pid: int, opener: int) -> None:
+    def _release(self, box: _Box, opener: int) -> None:
+        """Let the new process go on: as whom, and in which group, is settled."""
         uid, gid = (HOST_UID, HOST_GID) if self._as_root else (0, 0)
-        hostmounts.write_id_maps(pid, (BOX_UID, uid), (BOX_GID, gid))
+        hostmounts.write_id_maps(box.pid, (BOX_UID, uid), (BOX_GID, gid))
+        if self._cgroups is not None:
+            self._cgroups.admit(box.name, box.pid)
         os.write(opener, b"!")
+
+    def _abandon(self, box: _Box) -> None:
+        if self._boxes.get(box.name) is not box:
+            return
+        if box.pid:
+            os.kill(box.pid, signal.SIGKILL)
+        else:
+            self._forget(box)
 
     def _destroy(self, request_id: int, name: str) -> None:
         box = self._boxes.get(name)
@@ -140,49 +185,64 @@ class _Zygote:
     def _drop_layer(self, box: _Box) -> None:
         if box.layer:
             box.layer = False
-            syscalls.unmount(f"{LAYERS}/{box.plan['name']}")
-            os.rmdir(f"{LAYERS}/{box.plan['name']}")
+            syscalls.unmount(f"{LAYERS}/{box.name}")
+            os.rmdir(f"{LAYERS}/{box.name}")
 
     def _forget(self, box: _Box) -> None:
         self._drop_layer(box)
-        self._boxes.pop(box.plan["name"], None)
+        if self._cgroups is not None:
+            self._cgroups.remove(box.name)
+        del self._boxes[box.name]
         for request_id in box.waiting:
             self._send(event="destroyed", id=request_id)
 
     def _send(self, **message: Any) -> None:
-        wire.send(self._control, message)
+        try:
+            wire.send(self._control, message)
+        except OSError:  # the server is gone, which the loop is about to learn
+            return
 
 
 def main(control_fd: int, staging: str) -> None:
     """Serve until the server is gone."""
     control = socket.socket(fileno=control_fd)
-    try:
-        as_root = _prepare(staging)
-    except OSError as error:
-        wire.send(control, {"event": "failed", "step": str(error.filename), "errno": error.errno})
-        return
-    wire.send(control, {"event": "serving", "as_root": as_root})
-    _serve(control, _Zygote(control, as_root=as_root))
-
-
-def _prepare(staging: str) -> bool:
-    """Enter the zygote's own namespaces; return whether it was started by root."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
     os.umask(0o022)
     uid, gid = os.getuid(), os.getgid()
+    step = "machine"
+    try:
+        for step, act in _preparations(staging, uid, gid):  # noqa: B007 - told below
+            act()
+        cgroups = find_cgroups(as_root=uid == 0)
+    except OSError as error:
+        wire.send(control, {"event": "failed", "step": step, "errno": error.errno or 0})
+        return
+    version = 0 if cgroups is None else cgroups.version
+    wire.send(control, {"event": "serving", "as_root": uid == 0, "cgroup": version})
+    zygote = _Zygote(control, cgroups, as_root=uid == 0)
+    _serve(control, zygote)
+    zygote.end()
+
+
+def _preparations(staging: str, uid: int, gid: int) -> Iterator[_Step]:
+    """Enter the zygote's own namespaces, and build what boxes share."""
     if uid == 0:
-        os.setgroups([])
-        syscalls.unshare(syscalls.CLONE_NEWNS)
+        yield "groups", lambda: os.setgroups([])
+        yield "mount namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWNS)
     else:
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
-        hostmounts.write_id_maps(os.getpid(), (0, uid), (0, gid))
+        both = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS
+        yield "user namespace", lambda: syscalls.unshare(both)
+        yield "id maps", lambda: hostmounts.write_id_maps(os.getpid(), (0, uid), (0, gid))
+    yield "staging", lambda: _enter_staging(staging)
+    yield "template", build_template
+
+
+def _enter_staging(staging: str) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     syscalls.mount("staging", staging, "tmpfs", syscalls.MS_NOSUID, "mode=755,size=16m")
     os.chdir(staging)
     os.mkdir(ROOT)
     os.mkdir(LAYERS)
-    build_template()
-    return uid == 0
 
 
 def _serve(control: socket.socket, zygote: _Zygote) -> None:
@@ -210,7 +270,3 @@ def _serve(control: socket.socket, zygote: _Zygote) -> None:
 
 def _note(_number: int, _frame: object) -> None:
     """Let the signal wake the loop; the default action would not."""
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])

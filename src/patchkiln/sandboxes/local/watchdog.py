@@ -1,0 +1,83 @@
+"""Bounds a box's memory where no control group does: kills the largest process above the limit.
+
+What counts is what a control group would count: the processes' memory, each shared page once, and
+the files in memory. Between two looks a box may grow past its limit for a moment.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+
+from patchkiln.sandboxes.local.layout import HOME, WORKSPACE
+
+CALM_S = 0.2
+ALERT_S = 0.02
+_ALERT_SHARE = 0.5
+_FILE_SYSTEMS = ("/tmp", "/dev/shm", HOME, WORKSPACE)  # noqa: S108 - inside the box
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_SHARED_SEGMENT_RSS = -2  # the column "rss" of /proc/sysvipc/shm, from its end
+
+
+class Watchdog:
+    """Looks at the box's memory from time to time, as long as processes run."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Take the limit."""
+        self._limit_bytes = limit_bytes
+
+    def look(self) -> float | None:
+        """Kill the largest process if need be; return when to look again, None: nothing runs."""
+        resident = dict(_resident_bytes())
+        if not resident:
+            return None
+        files = sum(map(_used_bytes, _FILE_SYSTEMS)) + _shared_segment_bytes()
+        if sum(resident.values()) + files <= self._limit_bytes:
+            crowded = sum(resident.values()) + files > self._limit_bytes * _ALERT_SHARE
+            return ALERT_S if crowded else CALM_S
+        proportional = {pid: _proportional_bytes(pid, size) for pid, size in resident.items()}
+        if sum(proportional.values()) + files > self._limit_bytes:
+            _kill(max(proportional, key=proportional.__getitem__))
+        return ALERT_S
+
+
+def _resident_bytes() -> Iterator[tuple[int, int]]:
+    """Yield each process but PID 1 with what it holds, shared pages counted in full."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != "1":
+            try:
+                with open(f"/proc/{name}/statm", "rb") as file:
+                    yield int(name), int(file.read().split()[1]) * _PAGE_BYTES
+            except OSError:  # it ended meanwhile
+                continue
+
+
+def _proportional_bytes(pid: int, otherwise: int) -> int:
+    """Return what a process holds, its part of shared pages; what it hides counts in full."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        return otherwise
+    return otherwise
+
+
+def _used_bytes(place: str) -> int:
+    status = os.statvfs(place)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def _shared_segment_bytes() -> int:
+    try:
+        with open("/proc/sysvipc/shm", "rb") as file:
+            return sum(int(line.split()[_SHARED_SEGMENT_RSS]) for line in file.readlines()[1:])
+    except OSError:
+        return 0
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
