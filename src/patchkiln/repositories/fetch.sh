@@ -7,9 +7,12 @@ url=$1 object=$2 depth=$3 format=$4 blocks=$5
 max_packs=64
 cd /cache
 
-if [ -d objects.git ]; then
-    # What a killed fetch left; the entry's lock is held, so nobody else is at work here.
+sweep() { # what a failed or killed git left; the entry's lock is held, so nobody is at work here
     find objects.git \( -name '*.lock' -o -name 'tmp_*' \) -delete
+}
+
+if [ -d objects.git ]; then
+    sweep
     # Every fetch adds a pack, and git never repacks here: after many it is cheaper to start anew.
     packs=$(find objects.git/objects/pack -name '*.pack' | wc -l)
     [ "$packs" -lt "$max_packs" ] || rm -rf objects.git
@@ -28,9 +31,18 @@ elif [ -e objects.git/shallow ] || [ ! -d objects.git/refs/kept ]; then
     # A store that holds whole histories is never made shallow again.
     history=--depth=$depth
 fi
-# The kernel ends git at the limit, however fast the remote sends.
+
+give_up() {
+    # Git does not always say why index-pack ended.
+    full=$(find objects.git -name 'tmp_*' -size "$blocks")
+    [ -z "$full" ] || echo 'File too large' >&2
+    sweep
+    exit "$1"
+}
+
+# The kernel ends a pack at the limit, however fast the remote sends.
 ulimit -f "$blocks"
 # shellcheck disable=SC2086 # nothing at all where there is no option
 git fetch --progress --no-tags --no-write-fetch-head --no-recurse-submodules $history \
-    -- "$url" "+$object:refs/kept/$object"
+    -- "$url" "+$object:refs/kept/$object" || give_up $?
 git rev-parse --quiet --verify "$object^{commit}" || true

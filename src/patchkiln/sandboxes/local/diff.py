@@ -59,7 +59,6 @@ _ENVIRONMENT = {
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_LITERAL_PATHSPECS": "1",
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_TERMINAL_PROMPT": "0",
 }
@@ -107,20 +106,20 @@ def _fail(output: CapturedOutput) -> NoReturn:
 
 def _sections(output: bytes) -> dict[str, bytes]:
     """Split what the script printed."""
+    head, _, body = output.partition(b"\n\n")
     sections: dict[str, bytes] = {}
     start = 0
-    while start < len(output):
-        end = output.index(b"\n", start)
-        name, size = output[start:end].split()
-        start = end + 1 + int(size)
-        sections[name.decode()] = output[end + 1 : start]
+    for line in head.decode("ascii").splitlines():
+        name, size = line.split()
+        sections[name] = body[start : start + int(size)]
+        start += int(size)
     return sections
 
 
 def _patch(sections: dict[str, bytes], max_new_file_bytes: int, max_patch_bytes: int) -> Patch:
     changes = parse_changes(sections["changes"])
     diff = sections["patch"]
-    if changes and not diff:
+    if len(diff) > max_patch_bytes:
         raise PatchError(f"The patch is larger than {max_patch_bytes >> 20} MiB.")
     ignored = set(_names(sections["ignored"]))
     notes = tuple(
@@ -136,9 +135,11 @@ def _names(section: bytes) -> list[bytes]:
 
 
 def _listed(names: list[bytes]) -> str:
-    shown = [
-        printable(name.removeprefix(b"/workspace/").decode("utf-8", "surrogateescape"))
-        for name in sorted(names)[:_NAMES_IN_A_NOTE]
-    ]
+    shown = [_on_one_line(name) for name in sorted(names)[:_NAMES_IN_A_NOTE]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more." if more else ".")
+
+
+def _on_one_line(name: bytes) -> str:
+    text = printable(name.removeprefix(b"/workspace/").decode("utf-8", "surrogateescape"))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,480 @@
+"""What every `RepositorySource` promises, over HTTP and over a local path, on real git.
+
+The adapter is `GitRepositories` on local sandboxes; the remotes are real repositories.
+"""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+
+import pytest
+
+from patchkiln.domain.repository import Checkout
+from patchkiln.errors import (
+    CloneError,
+    CloneTimeout,
+    RefNotFound,
+    RemoteUnreachable,
+    RepositoryEmpty,
+    RepositoryNotFound,
+    RepositoryPrivate,
+    RepositoryTooLarge,
+)
+from patchkiln.repositories import GitRepositories
+from patchkiln.sandboxes.local.provider import LocalSandboxes
+from tests.support.clones import fetch, fetch_all, git_source, local_sandboxes
+from tests.support.git_server import Answer, GitServer, Program, Symlink, git
+
+FILES = {
+    "README.md": b"hello\n",
+    "src/app.py": b"print('hi')\n",
+    "crlf.txt": b"one\r\ntwo\r\n",
+    "no-newline": b"end",
+    "binary": bytes(range(256)),
+    "run.sh": Program(b"#!/bin/sh\n"),
+    "link": Symlink("src/app.py"),
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[GitServer]:
+    """Serve repositories."""
+    with GitServer(tmp_path / "served") as server:
+        yield server
+
+
+@pytest.fixture(params=["http", "file"])
+def address(request: pytest.FixtureRequest, server: GitServer) -> Callable[[str], str]:
+    """Return how a repository of the server is addressed: over HTTP, or by its path."""
+    if request.param == "http":
+        return server.url
+    return lambda name: f"file://{server.path(name)}"
+
+
+@pytest.fixture
+def prefix(address: Callable[[str], str]) -> str:
+    """Return the prefix that the policy has to allow."""
+    return address("").removesuffix(".git")
+
+
+@pytest.fixture
+async def provider(tmp_path: Path) -> AsyncGenerator[LocalSandboxes]:
+    """Lend a provider of sandboxes."""
+    async with local_sandboxes(tmp_path / "data") as provider:
+        yield provider
+
+
+@pytest.fixture
+def source(provider: LocalSandboxes, tmp_path: Path) -> GitRepositories:
+    """Return a source with an empty cache."""
+    return git_source(provider, tmp_path / "data")
+
+
+def in_checkout(checkout: Checkout, *arguments: str) -> str:
+    """Ask git about a checkout; the test trusts it, because it made the remote itself."""
+    command = ["git", "-c", "safe.directory=*", *arguments]
+    done = subprocess.run(command, cwd=checkout.path, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+async def test_checkout_holds_the_blobs_own_bytes(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """Every file has the bytes and the mode of the commit, links are links, HEAD is the branch."""
+    commit = server.add("p", FILES, branch="trunk")
+    checkout = await fetch(source, address("p"), prefix=prefix)
+    assert (checkout.repository, checkout.commit, checkout.branch) == ("p", commit, "trunk")
+    assert (checkout.path / "crlf.txt").read_bytes() == b"one\r\ntwo\r\n"
+    assert (checkout.path / "binary").read_bytes() == bytes(range(256))
+    assert (checkout.path / "run.sh").stat().st_mode & 0o777 == 0o755
+    assert (checkout.path / "README.md").stat().st_mode & 0o777 == 0o644
+    assert (checkout.path / "link").readlink() == Path("src/app.py")
+    assert checkout.file_count == len(FILES)
+    assert checkout.size_bytes == 6 + 12 + 10 + 3 + 256 + 10 + 10
+    assert not checkout.cached
+
+
+async def test_checkout_is_self_contained(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """The checkout's git directory has its objects, no remote, and a clean status."""
+    server.add("p", FILES)
+    checkout = await fetch(source, address("p"), prefix=prefix)
+    assert in_checkout(checkout, "status", "--porcelain") == ""
+    assert in_checkout(checkout, "remote") == ""
+    assert in_checkout(checkout, "symbolic-ref", "HEAD") == "refs/heads/main"
+    assert in_checkout(checkout, "fsck", "--full") == ""
+    assert not (checkout.path / ".git" / "objects" / "info" / "alternates").exists()
+    everything = (path for path in (checkout.path / ".git").rglob("*") if path.is_file())
+    assert not any(str(server.port).encode() in path.read_bytes() for path in everything)
+
+
+async def test_attributes_of_the_repository_change_no_byte(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """Line ends, encodings, $Id$ and LFS pointers stay as committed, whatever .gitattributes say."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+    files = {
+        ".gitattributes": b"* text=auto eol=crlf ident\n*.bin filter=lfs diff=lfs merge=lfs -text\n"
+        b"*.u16 working-tree-encoding=UTF-16\n",
+        "a.txt": b"$Id$\nunix\n",
+        "b.txt": b"dos\r\n",
+        "c.u16": b"text\n",
+        "big.bin": pointer,
+    }
+    server.add("p", files)
+    checkout = await fetch(source, address("p"), prefix=prefix)
+    assert {name: (checkout.path / name).read_bytes() for name in files} == files
+    assert any("LFS" in note for note in checkout.notes)
+    assert in_checkout(checkout, "status", "--porcelain") == ""
+
+
+async def test_second_fetch_transfers_nothing(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """While the remote has nothing new, the checkout comes from the cache and no pack is sent."""
+    server.add("p", FILES)
+    first = await fetch(source, address("p"), prefix=prefix)
+    server.requests.clear()
+    second = await fetch(source, address("p"), prefix=prefix)
+    assert second.cached
+    assert (second.commit, second.path) == (first.commit, first.path)
+    assert len(server.requests) in {0, 2}  # by path, or one question over HTTP
+
+
+async def test_url_with_and_without_suffix_share_the_cache(
+    server: GitServer, source: GitRepositories
+) -> None:
+    """The spellings of one URL lead to one checkout."""
+    server.add("p", FILES)
+    first = await fetch(source, server.url("p"), prefix=server.prefix)
+    second = await fetch(source, server.url("p", suffix=""), prefix=server.prefix)
+    assert second.cached
+    assert second.path == first.path
+
+
+async def test_new_commit_is_fetched(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A moved branch gives the new commit in a checkout of its own; the old one stays as it was."""
+    server.add("p", FILES)
+    old = await fetch(source, address("p"), prefix=prefix)
+    commit = server.commit("p", {"README.md": b"new\n", "src/app.py": None})
+    new = await fetch(source, address("p"), prefix=prefix)
+    assert (new.commit, new.cached) == (commit, False)
+    assert (new.path / "README.md").read_bytes() == b"new\n"
+    assert not (new.path / "src").exists()
+    assert (old.path / "README.md").read_bytes() == b"hello\n"
+    assert in_checkout(new, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_depth_bounds_the_history(
+    server: GitServer,
+    source: GitRepositories,
+    address: Callable[[str], str],
+    prefix: str,
+    depth: int,
+) -> None:
+    """A depth of N brings N commits, 0 the whole history."""
+    server.add("p", FILES)
+    for number in range(3):
+        server.commit("p", {"n": b"%d" % number})
+    checkout = await fetch(source, address("p"), prefix=prefix, depth=depth)
+    assert in_checkout(checkout, "rev-list", "--count", "HEAD") == str(depth or 4)
+
+
+async def test_whole_history_after_a_shallow_one(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A shallow cache is completed when the whole history is asked for, and stays complete."""
+    server.add("p", FILES)
+    server.commit("p", {"n": b"1"})
+    shallow = await fetch(source, address("p"), prefix=prefix, depth=1)
+    whole = await fetch(source, address("p"), prefix=prefix, depth=0)
+    assert in_checkout(whole, "rev-list", "--count", "HEAD") == "2"
+    assert in_checkout(shallow, "rev-list", "--count", "HEAD") == "1"
+    server.commit("p", {"n": b"2"})
+    await fetch(source, address("p"), prefix=prefix, depth=1)
+    again = await fetch(source, address("p"), prefix=prefix, depth=0)
+    assert in_checkout(again, "rev-list", "--count", "HEAD") == "3"
+
+
+async def test_refs_of_every_kind(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A branch, a plain tag, an annotated tag, a full ref name and a commit id are all found."""
+    first = server.add("p", FILES)
+    other = server.commit("p", {"n": b"1"}, branch="feature/x")
+    repository = server.path("p")
+    git("tag", "plain", first, cwd=repository)
+    git("tag", "-a", "-m", "v1", "v1", other, cwd=repository)
+    git("update-ref", "refs/pull/7/head", other, cwd=repository)
+    refs = {
+        "feature/x": (other, "feature/x"),
+        "plain": (first, "plain"),
+        "v1": (other, "v1"),
+        "refs/pull/7/head": (other, "pull/7/head"),
+        first: (first, "main"),
+    }
+    for ref, (commit, branch) in refs.items():
+        checkout = await fetch(source, address("p"), prefix=prefix, ref=ref)
+        assert checkout.commit == commit
+        if not checkout.cached:
+            assert checkout.branch == branch
+
+
+async def test_known_commit_needs_no_remote(server: GitServer, source: GitRepositories) -> None:
+    """A commit by its id that is in the cache is had without any contact."""
+    commit = server.add("p", FILES)
+    await fetch(source, server.url("p"), prefix=server.prefix)
+    server.requests.clear()
+    told, checkout = await fetch_all(source, server.url("p"), prefix=server.prefix, ref=commit)
+    assert checkout.cached
+    assert (told, server.requests) == ([], [])
+
+
+async def test_progress_is_told(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A fetch tells that it asks, that it receives and that it checks out, in a few lines."""
+    server.add("p", FILES)
+    told, _ = await fetch_all(source, address("p"), prefix=prefix)
+    phases = [str(item.data["phase"]) for item in told]
+    assert phases[0] == "resolving"
+    assert "receiving objects" in phases
+    assert phases[-1] == "checking out"
+    assert len(told) < 12
+    assert all(item.message for item in told)
+
+
+@pytest.mark.parametrize("ref", ["no-such-branch", "0" * 40])
+async def test_unknown_ref(
+    server: GitServer,
+    source: GitRepositories,
+    address: Callable[[str], str],
+    prefix: str,
+    ref: str,
+) -> None:
+    """A branch, tag or commit that does not exist is told by its name."""
+    server.add("p", FILES)
+    with pytest.raises(RefNotFound, match=ref) as caught:
+        await fetch(source, address("p"), prefix=prefix, ref=ref)
+    assert not caught.value.retryable
+
+
+async def test_tag_of_no_commit_is_unknown(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A tag that names a file instead of a commit cannot be worked on."""
+    server.add("p", FILES)
+    blob = git("rev-parse", "main:README.md", cwd=server.path("p"))
+    git("tag", "blob", blob, cwd=server.path("p"))
+    with pytest.raises(RefNotFound, match="blob"):
+        await fetch(source, address("p"), prefix=prefix, ref="blob")
+
+
+async def test_empty_repository(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A repository without a commit is told as such, with what to do."""
+    server.add("p", {})
+    with pytest.raises(RepositoryEmpty) as caught:
+        await fetch(source, address("p"), prefix=prefix)
+    assert "commit" in caught.value.remedy
+
+
+async def test_head_that_leads_nowhere(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A repository with commits, but not on its default branch, asks for a ref."""
+    server.add("p", FILES, branch="main")
+    git("symbolic-ref", "HEAD", "refs/heads/gone", cwd=server.path("p"))
+    with pytest.raises(RefNotFound, match="HEAD") as caught:
+        await fetch(source, address("p"), prefix=prefix)
+    assert "'ref'" in caught.value.remedy
+    checkout = await fetch(source, address("p"), prefix=prefix, ref="main")
+    assert checkout.branch == "main"
+
+
+async def test_missing_repository(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A repository that is not there is told as not found, without a path of the host."""
+    with pytest.raises(RepositoryNotFound) as caught:
+        await fetch(source, address("nothing"), prefix=prefix)
+    assert str(server.root) not in caught.value.message + caught.value.stderr_tail
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (Answer.UNAUTHORIZED, RepositoryPrivate, "private or does not exist"),
+        (Answer.NOT_FOUND, RepositoryNotFound, "no git repository"),
+        (Answer.REDIRECT, CloneError, "redirects"),
+        (Answer.SERVER_ERROR, RemoteUnreachable, "cannot serve it now"),
+        (Answer.HANG_UP, RemoteUnreachable, "could not be reached"),
+    ],
+)
+async def test_hosts_refusals(
+    server: GitServer, source: GitRepositories, answer: Answer, kind: type[CloneError], says: str
+) -> None:
+    """Each way of a host to refuse has its own error, with git's exit code and last words."""
+    server.add("elsewhere", FILES)
+    server.answer("p", answer, location=server.url("elsewhere"))
+    with pytest.raises(kind, match=says) as caught:
+        await fetch(source, server.url("p"), prefix=server.prefix)
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == 128
+    assert caught.value.stderr_tail
+    assert not any("elsewhere" in request for request in server.requests)
+
+
+async def test_host_that_is_gone(server: GitServer, source: GitRepositories) -> None:
+    """A port where nobody listens is unreachable, which may pass."""
+    url, prefix = server.url("p"), server.prefix
+    server.__exit__(None, None, None)
+    with pytest.raises(RemoteUnreachable) as caught:
+        await fetch(source, url, prefix=prefix)
+    assert caught.value.retryable
+
+
+async def test_host_that_stalls(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A host that never answers ends in a time-out, and leaves no sandbox behind."""
+    server.answer("p", Answer.STALL)
+    source = git_source(provider, tmp_path / "data", timeout_s=1.0)
+    with pytest.raises(CloneTimeout) as caught:
+        await fetch(source, server.url("p"), prefix=server.prefix)
+    assert caught.value.retryable
+
+
+async def test_host_that_falls_silent(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A host that sends nothing for too long is given up before the time limit."""
+    server.answer("p", Answer.STALL)
+    source = git_source(provider, tmp_path / "data", stall_s=1)
+    with pytest.raises(CloneTimeout, match="stopped answering"):
+        await fetch(source, server.url("p"), prefix=server.prefix)
+
+
+async def test_pack_over_the_limit(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A pack that grows past the limit is cut off while it is received, and nothing of it stays."""
+    noise = subprocess.run(["head", "-c", "4000000", "/dev/urandom"], capture_output=True, check=True)
+    server.add("p", {"noise": noise.stdout})
+    source = git_source(provider, tmp_path / "data", max_bytes=1 << 20)
+    with pytest.raises(RepositoryTooLarge, match="1 MiB"):
+        await fetch(source, server.url("p"), prefix=server.prefix)
+    server.commit("p", {"noise": None, "small": b"x"})
+    checkout = await fetch(source, server.url("p"), prefix=server.prefix)
+    assert (checkout.path / "small").exists()
+    stored = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in stored) < 1 << 20
+
+
+async def test_tree_over_the_limit(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A small pack with a large tree is refused before it is written out."""
+    server.add("p", {"zeros": bytes(3 << 20)})
+    source = git_source(provider, tmp_path / "data", max_bytes=1 << 20)
+    with pytest.raises(RepositoryTooLarge, match="1 MiB"):
+        await fetch(source, server.url("p"), prefix=server.prefix)
+    assert not list((tmp_path / "data").rglob("zeros"))
+
+
+async def test_too_many_files(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A tree with more files than allowed is refused, even one that repeats itself endlessly."""
+    server.add("many", {f"f{number}": b"" for number in range(11)})
+    source = git_source(provider, tmp_path / "data", max_files=10)
+    with pytest.raises(RepositoryTooLarge, match="10 files"):
+        await fetch(source, server.url("many"), prefix=server.prefix)
+    bomb = server.add("bomb", {"f": b""})
+    repository = server.path("bomb")
+    tree = git("rev-parse", f"{bomb}^{{tree}}", cwd=repository)
+    for _ in range(12):
+        lines = "".join(f"040000 tree {tree}\td{number}\n" for number in range(10))
+        tree = git("mktree", cwd=repository, stdin=lines.encode())
+    made = git("commit-tree", "-m", "bomb", tree, cwd=repository)
+    git("update-ref", "refs/heads/main", made, cwd=repository)
+    with pytest.raises(RepositoryTooLarge, match="10 files"):
+        await fetch(source, server.url("bomb"), prefix=server.prefix)
+
+
+async def test_submodules_are_named_and_not_fetched(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """A submodule stays an empty directory, and a note names it."""
+    server.add("p", {**FILES, ".gitmodules": b'[submodule "x"]\n\tpath = lib/x\n\turl = ../x\n'})
+    repository = server.path("p")
+    tree = git("ls-tree", "main", cwd=repository)
+    lib = git("mktree", cwd=repository, stdin=b"160000 commit " + b"1" * 40 + b"\tx\n")
+    whole = git("mktree", cwd=repository, stdin=f"{tree}\n040000 tree {lib}\tlib\n".encode())
+    made = git("commit-tree", "-m", "sub", whole, cwd=repository)
+    git("update-ref", "refs/heads/main", made, cwd=repository)
+    checkout = await fetch(source, address("p"), prefix=prefix)
+    assert any("lib/x" in note for note in checkout.notes)
+    assert list((checkout.path / "lib" / "x").iterdir()) == []
+    assert not any("/x" in request for request in server.requests)
+
+
+async def test_concurrent_fetches_make_one_checkout(
+    server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
+) -> None:
+    """Fetches of one repository at a time get the same checkout, which is made once."""
+    server.add("p", FILES)
+    checkouts = await asyncio.gather(
+        *(fetch(source, address("p"), prefix=prefix) for _ in range(4))
+    )
+    assert len({checkout.path for checkout in checkouts}) == 1
+    assert [checkout.cached for checkout in checkouts].count(False) == 1
+
+
+async def test_two_servers_share_a_cache(
+    server: GitServer,
+    provider: LocalSandboxes,
+    tmp_path: Path,
+    address: Callable[[str], str],
+    prefix: str,
+) -> None:
+    """Two sources over one directory, as two processes have them, never spoil each other's work."""
+    server.add("p", FILES)
+    sources = [git_source(provider, tmp_path / "data") for _ in range(2)]
+    checkouts = await asyncio.gather(
+        *(fetch(source, address("p"), prefix=prefix) for source in sources)
+    )
+    assert [checkout.cached for checkout in checkouts].count(False) == 1
+
+
+async def test_fetch_that_is_given_up(
+    server: GitServer, source: GitRepositories, provider: LocalSandboxes
+) -> None:
+    """A consumer that stops early ends the work; the next fetch starts as if it had never been."""
+    server.answer("p", Answer.STALL)
+    task = asyncio.create_task(fetch(source, server.url("p"), prefix=server.prefix))
+    while not server.requests:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    server.answer("p", Answer.SERVE)
+    server.add("p", FILES)
+    assert not (await fetch(source, server.url("p"), prefix=server.prefix)).cached
+
+
+async def test_release_is_idempotent(server: GitServer, source: GitRepositories) -> None:
+    """A checkout may be given back twice, and one that is lent twice stays until the second is."""
+    server.add("p", FILES)
+    first = await fetch(source, server.url("p"), prefix=server.prefix)
+    second = await fetch(source, server.url("p"), prefix=server.prefix)
+    await source.release(first)
+    await source.release(first)
+    assert (second.path / "README.md").exists()
+    await source.release(second)
