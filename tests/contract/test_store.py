@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,16 @@ async def created(store: Store, run: Run | None = None) -> Run:
     return (await store.create_run(run or Run.new(REQUEST), CREATED))[0]
 
 
+def names(kind: type[Run | RunRequest]) -> set[str]:
+    """Return the names of a class's fields."""
+    return {field.name for field in fields(kind)}
+
+
+def unlike(one: Run | RunRequest, other: Run | RunRequest) -> set[str]:
+    """Return the names of the fields in which two differ."""
+    return {name for name in names(type(one)) if getattr(one, name) != getattr(other, name)}
+
+
 async def all_events(store: Store, run_id: str) -> list[StoredEvent]:
     """Return every event of a run."""
     return await store.events(run_id, after=0, limit=10_000)
@@ -78,8 +88,8 @@ async def test_created_run_has_its_first_event(store: Store) -> None:
 async def test_request_comes_back_as_it_was(store: Store, checks: tuple[str, ...] | None) -> None:
     """Every field of a request survives, and automatic checks are told from none."""
     request = RunRequest(
-        repo_url="https://example.org/größe/b.git",
-        repository="b",
+        repo_url="https://example.org/größe/c.git",
+        repository="c",
         prompt="Line one\nline two \x00 \u2028 \U0001f600",
         ref="main",
         model="anthropic:some",
@@ -93,6 +103,8 @@ async def test_request_comes_back_as_it_was(store: Store, checks: tuple[str, ...
     )
     run = await created(store, Run.new(request))
     assert (await store.get_run(run.id)).request == request
+    # A field that is new here must be set above, or nothing shows that it survives.
+    assert unlike(request, REQUEST) | {"checks"} == names(RunRequest)
 
 
 async def test_run_is_the_projection_of_its_events(store: Store) -> None:
@@ -129,6 +141,7 @@ async def test_run_is_the_projection_of_its_events(store: Store) -> None:
         usage=Usage(turns=1, cost_usd=None),
         error={"code": "x", "nested": {"list": [1, None, "two"]}},
     )
+    assert unlike(found, run) | {"id", "request", "created_at_ms"} == names(Run)
 
 
 async def test_appended_events_are_those_that_are_read(store: Store) -> None:
@@ -393,7 +406,7 @@ async def test_list_is_filtered(store: Store) -> None:
         "x",
         "äö",
         "MTIz",
-        "MT!pydW4",
+        "MT!!!!pydW4",
         "MTIzOg",
         "OnJ1bg",
         "LTE6cg",
