@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 
 from rich.console import Console
-from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from patchkiln import __version__
@@ -23,8 +23,6 @@ MARKS = {
     State.MISSING: ("✗", "red"),
     State.OFF: ("·", "dim"),
 }
-NAME_WIDTH = 10
-INDENT = 6 + NAME_WIDTH
 
 
 def execute(arguments: Namespace) -> int:
@@ -47,15 +45,16 @@ def execute(arguments: Namespace) -> int:
 def _show(findings: list[Finding], *, ready: bool) -> None:
     console = Console(highlight=False)
     console.print(Text(f"\n  Patchkiln {__version__}", "bold"), Text(_machine(), "dim"), end="\n\n")
+    table = Table.grid(padding=(0, 2))
     for finding in findings:
         mark, style = MARKS[finding.state]
-        head = Text.assemble((f"  {mark} ", style), (f"{finding.name:<{NAME_WIDTH}}", "bold"), "  ")
-        console.print(head, Text(finding.text), sep="")
-        for label, words in (("", finding.detail), ("fix: ", finding.fix)):
-            if words:
-                console.print(
-                    Padding(Text(f"{label}{words}", "dim" if not label else ""), (0, 0, 0, INDENT))
-                )
+        told = Text(finding.text)
+        if finding.detail:
+            told.append(f"\n{finding.detail}", "dim")
+        if finding.fix:
+            told.append(f"\nfix: {finding.fix}")
+        table.add_row("", Text(mark, style), Text(finding.name, "bold"), told)
+    console.print(table)
     end = (
         ("  A run can start.", "green") if ready else ("  No run can start on this machine.", "red")
     )

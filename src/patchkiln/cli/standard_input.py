@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterable, AsyncIterator
+from concurrent.futures import CancelledError
 
 PIECE_BYTES = 64 << 10
 
@@ -27,7 +28,7 @@ async def _pieces(descriptor: int) -> AsyncIterator[bytes]:
             piece = os.read(descriptor, PIECE_BYTES)
             try:
                 asyncio.run_coroutine_threadsafe(queue.put(piece), loop).result()
-            except (RuntimeError, asyncio.CancelledError):
+            except (RuntimeError, CancelledError):
                 return  # the loop is closed: nobody wants more
 
     threading.Thread(target=read, name="stdin", daemon=True).start()

@@ -49,10 +49,11 @@ async def copy_in(sandbox: Sandbox, directory: Path) -> None:
 
 def _check(exit_code: int, said: bytes, what: str) -> None:
     if exit_code > 0:
-        lines = said.decode("utf-8", "backslashreplace").strip().splitlines() or ["tar failed"]
+        lines = said.decode("utf-8", "backslashreplace").strip().splitlines()
+        reason = lines[0] if lines else f"tar ended with exit code {exit_code}"
         raise SandboxError(
-            f"The workspace could not be {what}: {one_line(lines[0])}",
-            remedy="Make every file in it readable, and keep it below the sandbox's disk limit.",
+            f"The workspace could not be {what}: {one_line(reason)}",
+            remedy="Make every file in it readable and smaller than the sandbox's disk, 2 GiB.",
         )
 
 
