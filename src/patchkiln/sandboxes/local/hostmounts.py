@@ -5,6 +5,7 @@ The zygote resolves the path with its own rights; the box gets a descriptor of t
 
 import os
 import signal
+from functools import cache
 
 from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
@@ -42,12 +43,11 @@ def _map_owner(mount: int) -> None:
         )
     except OSError:  # this file system keeps its ids; what others may read can still be read
         return
-    finally:
-        os.close(namespace)
 
 
+@cache
 def _id_mapping(uid: int, gid: int) -> int:
-    """Return a user namespace that maps one owner to the boxes' id; a mount needs nothing else."""
+    """Return a user namespace that maps one owner to the boxes' id, kept for the next mount."""
     gate, keeper = os.pipe2(os.O_CLOEXEC)
     pid = syscalls.clone_process(syscalls.CLONE_NEWUSER)
     if pid == 0:

@@ -2,7 +2,7 @@
 
 import json
 import posixpath
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 from patchkiln.errors import SandboxLost
 from patchkiln.ports.sandbox import FileInfo
@@ -30,7 +30,7 @@ def parse_entries(data: bytes, directory: str) -> list[FileInfo]:
     parsed = _parse(data)
     if not isinstance(parsed, list):
         raise _nonsense()
-    return [_entry(entry, directory) for entry in cast("list[Any]", parsed)]
+    return [_entry(entry, directory) for entry in cast("list[object]", parsed)]
 
 
 def parse_entry(data: bytes) -> FileInfo:
@@ -46,14 +46,15 @@ def parse_path(data: bytes) -> str:
     return path
 
 
-def _parse(data: bytes) -> Any:
+def _parse(data: bytes) -> object:
     try:
-        return json.loads(data)
+        parsed: object = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _nonsense() from error
+    return parsed
 
 
-def _entry(fields: Any, directory: str) -> FileInfo:
+def _entry(fields: object, directory: str) -> FileInfo:
     match fields:
         case [str(name), str(kind), int(size), int(mode), (str() | None) as target_kind] if (
             kind in _KINDS and target_kind in _TARGET_KINDS

@@ -3,7 +3,7 @@
 Typed dictionaries, because the zygote starts faster without dataclasses.
 """
 
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 
 class MountPlan(TypedDict):
@@ -44,12 +44,11 @@ class SitePlan(TypedDict):
 class BoxPlan(TypedDict):
     """One box.
 
-    ``workspace``: ``empty``, ``overlay`` over ``base``, or ``review``: the sealed layer of the box
-    ``reviews`` over ``base``, which is also shown read-only at its own place.
+    Its workspace is empty, or what lies in ``base`` with a layer of its own above. ``reviews``
+    names the box whose sealed layer lies between, and ``base`` is then shown beside it.
     """
 
     name: str
-    workspace: Literal["empty", "overlay", "review"]
     base: str | None
     reviews: str | None
     mounts: list[MountPlan]

@@ -1,32 +1,22 @@
-"""Makes local sandboxes: owns the zygote, and knows what every box is given."""
+"""The provider of local sandboxes: tests itself once, then makes boxes."""
 
 import asyncio
 import os
-import re
-from functools import partial
 from pathlib import Path
 
 from patchkiln.domain.patch import Patch
-from patchkiln.errors import PatchError, SandboxLost
-from patchkiln.ports.sandbox import (
-    Isolation,
-    IsolationLevel,
-    SandboxLimits,
-    SandboxSpec,
-    new_sandbox_id,
-)
-from patchkiln.sandboxes.local.channel import Channel
+from patchkiln.domain.repository import Checkout
+from patchkiln.errors import PatchError, SandboxError, SandboxUnavailable
+from patchkiln.ports.sandbox import Isolation, IsolationLevel, SandboxSpec, new_sandbox_id
+from patchkiln.sandboxes.local import selftest, syscalls
+from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
 from patchkiln.sandboxes.local.diff import clean_room_diff
-from patchkiln.sandboxes.local.environment import environment
-from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
-from patchkiln.sandboxes.local.network import Gateway, plan_listeners
-from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan, MountPlan
+from patchkiln.sandboxes.local.maker import BoxMaker
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
-from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
+from patchkiln.sandboxes.local.tools import Tools, choose_tools, own_python
+from patchkiln.sandboxes.local.zygote_process import StepFailed
 
-_STAGING = Path("sandboxes", "staging")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MAX_SHM_BYTES = 256 << 20
+_PLACE = Path("sandboxes")
 
 
 class LocalSandboxes:
@@ -34,10 +24,11 @@ class LocalSandboxes:
 
     def __init__(self, data_dir: Path) -> None:
         """Take the directory below which the provider keeps what it needs."""
-        self._data_dir = data_dir
-        self._starting = asyncio.Lock()
-        self._zygote: ZygoteProcess | None = None
-        self._sandboxes: dict[str, LocalSandbox] = {}
+        self._place = data_dir.absolute() / _PLACE
+        self._maker = BoxMaker(self._place / "staging", self._review)
+        self._testing = asyncio.Lock()
+        self._isolation: Isolation | None = None
+        self._tools = Tools()
 
     @property
     def name(self) -> str:
@@ -46,108 +37,88 @@ class LocalSandboxes:
 
     async def isolation(self) -> Isolation:
         """Return the self-test's result."""
-        return Isolation(level=IsolationLevel.NO_CGROUP, reason="")
+        async with self._testing:
+            if self._isolation is None:
+                self._isolation = await self._examine()
+            return self._isolation
 
     async def create(self, spec: SandboxSpec) -> LocalSandbox:
         """Make a box."""
-        return await self._make(spec, _plan(spec))
+        isolation = await self.isolation()
+        if isolation.level is IsolationLevel.NONE:
+            raise SandboxUnavailable(isolation.reason, remedy=isolation.remedy)
+        return await self._make(spec)
 
     async def close(self) -> None:
         """Destroy every box and end the zygote."""
-        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._sandboxes.values())))
-        async with self._starting:
-            zygote, self._zygote = self._zygote, None
-            if zygote is not None:
-                await zygote.stop()
+        await self._maker.close()
 
-    async def _make(self, spec: SandboxSpec, plan: BoxPlan) -> LocalSandbox:
-        zygote = await self._running_zygote()
-        if zygote.as_root:
-            await asyncio.to_thread(_give_writable, plan)
-        line, listeners, _ = await zygote.create(plan)
-        sandbox = LocalSandbox(
-            plan["name"],
-            Channel(line, _lost),
-            Gateway(spec.network, listeners),
-            env={**environment(own_python=False), **spec.env},
-            give_pipe=_give_pipe if zygote.as_root else _keep_pipe,
-            end=partial(self._end, zygote, plan["name"]),
-            review=partial(self._review, spec),
-        )
-        self._sandboxes[plan["name"]] = sandbox
-        return sandbox
-
-    async def _end(self, zygote: ZygoteProcess, name: str) -> None:
-        await zygote.destroy(name)
-        self._sandboxes.pop(name, None)
+    async def _make(self, spec: SandboxSpec, *, reviews: str | None = None) -> LocalSandbox:
+        try:
+            made = await self._maker.make(spec, self._tools, reviews=reviews)
+        except StepFailed as failure:
+            reason, remedy = _explain(failure)
+            raise SandboxUnavailable(reason, remedy=remedy) from failure
+        except OSError as error:
+            reason, remedy = explain_machine(error)
+            raise SandboxUnavailable(reason, remedy=remedy) from error
+        return made.sandbox
 
     async def _review(self, spec: SandboxSpec) -> Patch:
+        """Compare the sealed layer of a box with its base, in a fresh box."""
         if spec.base is None:
             raise PatchError("A sandbox without a base has nothing to compare with.")
         fresh = SandboxSpec(id=new_sandbox_id(), base=spec.base, limits=spec.limits)
-        plan: BoxPlan = {**_plan(fresh), "workspace": "review", "reviews": spec.id}
-        box = await self._make(fresh, plan)
+        box = await self._make(fresh, reviews=spec.id)
         try:
             return await clean_room_diff(box)
         finally:
             await box.destroy()
 
-    async def _running_zygote(self) -> ZygoteProcess:
-        async with self._starting:
-            if self._zygote is None or not self._zygote.running:
-                staging = self._data_dir / _STAGING
-                await asyncio.to_thread(staging.mkdir, parents=True, exist_ok=True)
-                self._zygote = await ZygoteProcess.start(staging.absolute())
-            return self._zygote
+    async def _examine(self) -> Isolation:
+        try:
+            return selftest.judge(await self._observe(own_python()))
+        except StepFailed as failure:
+            reason, remedy = _explain(failure)
+        except SandboxError as error:
+            reason, remedy = error.message, error.remedy
+        except OSError as error:
+            reason, remedy = explain_machine(error)
+        return Isolation(level=IsolationLevel.NONE, reason=reason, remedy=remedy)
+
+    async def _observe(self, python: Path | None) -> selftest.Observation:
+        """Make a box the way all are made, look at it from both sides, and choose the tools."""
+        base = await asyncio.to_thread(_probe_base, self._place / "probe")
+        spec = SandboxSpec(id=new_sandbox_id(), base=base)
+        made = await self._maker.make(spec, Tools(own_python=python))
+        try:
+            findings = await selftest.probe(made.sandbox, self._place)
+            uid = await selftest.host_uid(made.pid)
+            self._tools = await choose_tools(made.sandbox, python, self._place / "toolchain")
+        finally:
+            await made.sandbox.destroy()
+        return selftest.Observation(
+            findings=findings,
+            host_uid=uid,
+            as_root=made.zygote.as_root,
+            cgroup=made.zygote.cgroup,
+            landlock=syscalls.landlock_abi(),
+            python=self._tools.python,
+        )
 
 
-def _plan(spec: SandboxSpec) -> BoxPlan:
-    if not _NAME.fullmatch(spec.id):
-        raise ValueError("a sandbox's id is made of letters, digits, '_' and '-'")
-    mounts: list[MountPlan] = [
-        {"source": str(mount.source), "target": mount.target, "writable": mount.writable}
-        for mount in spec.mounts
-    ]
-    return {
-        "name": spec.id,
-        "workspace": "empty" if spec.base is None else "overlay",
-        "base": None if spec.base is None else str(spec.base.path),
-        "reviews": None,
-        "mounts": mounts,
-        "listeners": plan_listeners(spec.network),
-        "limits": _limits(spec.limits),
-        "site": None,
-    }
+def _explain(failure: StepFailed) -> tuple[str, str]:
+    return explain(failure.step, failure.number, as_root=os.getuid() == 0)
 
 
-def _limits(limits: SandboxLimits) -> LimitsPlan:
-    return {
-        "memory_bytes": limits.memory_bytes,
-        "disk_bytes": limits.disk_bytes,
-        "tmp_bytes": limits.tmp_bytes,
-        "home_bytes": limits.tmp_bytes,
-        "shm_bytes": min(limits.tmp_bytes, _MAX_SHM_BYTES),
-        "processes": limits.processes,
-        "open_files": limits.open_files,
-    }
-
-
-def _give_writable(plan: BoxPlan) -> None:
-    """Let the boxes' user own the directories that a box may write; boxes own what is in them."""
-    for mount in plan["mounts"]:
-        if mount["writable"] and os.stat(mount["source"]).st_uid != HOST_UID:
-            os.chown(mount["source"], HOST_UID, HOST_GID)
-
-
-def _give_pipe(descriptor: int) -> None:
-    """Let the box own a pipe, or no command could open its /dev/stderr."""
-    os.fchown(descriptor, HOST_UID, HOST_GID)
-
-
-def _keep_pipe(descriptor: int) -> None:
-    """Leave a pipe as it is: the server's user is the box's."""
-    del descriptor
-
-
-def _lost() -> SandboxLost:
-    return SandboxLost("The sandbox is gone.")
+def _probe_base(directory: Path) -> Checkout:
+    selftest.make_base(directory)
+    return Checkout(
+        repository="probe",
+        commit="",
+        branch="",
+        path=directory,
+        file_count=0,
+        size_bytes=0,
+        cached=True,
+    )

@@ -103,7 +103,7 @@ def mount_workspace(plan: BoxPlan, base: int | None) -> None:
     layer = f"{LAYERS}/{plan['name']}"
     options = f"userxattr,lowerdir={sealed}{ROOT}{BASE},upperdir={layer}/upper,workdir={layer}/work"
     syscalls.mount("workspace", workspace, "overlay", _PRIVATE, options)
-    if plan["workspace"] != "review":
+    if plan["reviews"] is None:
         syscalls.unmount(f"{ROOT}{BASE}")
         os.rmdir(f"{ROOT}{BASE}")
 

@@ -35,11 +35,12 @@ class StepFailed(Exception):
 class ZygoteProcess:
     """A running zygote."""
 
-    def __init__(self, process: subprocess.Popen[bytes], line: Channel, *, as_root: bool) -> None:
-        """Take the process and its line; `start` makes both."""
+    def __init__(self, process: subprocess.Popen[bytes], line: Channel, first: Reply) -> None:
+        """Take the process, its line and its first word; `start` makes them."""
         self._process = process
         self._line = line
-        self.as_root = as_root
+        self.as_root = first.as_root
+        self.cgroup = first.cgroup
 
     @classmethod
     async def start(cls, staging: Path) -> "ZygoteProcess":
@@ -53,7 +54,7 @@ class ZygoteProcess:
             ours.close()
             await asyncio.to_thread(process.wait)
             raise
-        return cls(process, Channel(ours, _gone), as_root=reply.as_root)
+        return cls(process, Channel(ours, _gone), reply)
 
     @property
     def running(self) -> bool:
