@@ -81,9 +81,6 @@ class EventStream(Response):
             async for batch in batches:
                 for piece in self._pieces(batch):
                     await line.send(piece)
-                    if not self._coalesce:
-                        # uvloop joins what is written in one turn of the loop.
-                        await asyncio.sleep(0)
         await line.send(b"", more=False)
 
     def _pieces(self, batch: Sequence[StoredEvent]) -> list[bytes]:
