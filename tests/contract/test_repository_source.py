@@ -4,13 +4,14 @@ The adapter is `GitRepositories` on local sandboxes; the remotes are real reposi
 """
 
 import asyncio
+import os
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 
 import pytest
 
-from patchkiln.domain.repository import Checkout
+from patchkiln.domain.repository import Checkout, RepositoryUrl
 from patchkiln.errors import (
     CloneError,
     CloneTimeout,
@@ -24,9 +25,9 @@ from patchkiln.errors import (
 from patchkiln.repositories import GitRepositories
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.support.clones import fetch, fetch_all, git_source, local_sandboxes
-from tests.support.git_server import Answer, GitServer, Program, Symlink, git
+from tests.support.git_server import Answer, Content, GitServer, Program, Symlink, git
 
-FILES = {
+FILES: dict[str, Content] = {
     "README.md": b"hello\n",
     "src/app.py": b"print('hi')\n",
     "crlf.txt": b"one\r\ntwo\r\n",
@@ -113,7 +114,7 @@ async def test_checkout_is_self_contained(
 async def test_attributes_of_the_repository_change_no_byte(
     server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
 ) -> None:
-    """Line ends, encodings, $Id$ and LFS pointers stay as committed, whatever .gitattributes say."""
+    """Line ends, encodings, $Id$ and LFS pointers stay as committed, attributes or not."""
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
     files = {
         ".gitattributes": b"* text=auto eol=crlf ident\n*.bin filter=lfs diff=lfs merge=lfs -text\n"
@@ -340,6 +341,29 @@ async def test_host_that_is_gone(server: GitServer, source: GitRepositories) -> 
     assert caught.value.retryable
 
 
+async def test_name_that_does_not_resolve(source: GitRepositories) -> None:
+    """A host name that nobody knows is told as such."""
+    with pytest.raises(RemoteUnreachable, match="does not resolve"):
+        await fetch(source, "http://no-such-host.invalid/p", prefix="http://no-such-host.invalid/")
+
+
+async def test_name_of_a_private_address(server: GitServer, source: GitRepositories) -> None:
+    """A name that leads to an address of the machine is not followed, and the rule is told."""
+    url = RepositoryUrl(
+        url=f"http://localhost:{server.port}/p.git",
+        scheme="http",
+        host="localhost",
+        port=server.port,
+        path="/p.git",
+        trusted=False,
+    )
+    server.add("p", FILES)
+    with pytest.raises(RemoteUnreachable, match="loopback address, which is forbidden"):
+        async for _ in source.fetch(url, ref=None, depth=1):
+            pass
+    assert server.requests == []
+
+
 async def test_host_that_stalls(
     server: GitServer, provider: LocalSandboxes, tmp_path: Path
 ) -> None:
@@ -364,16 +388,15 @@ async def test_host_that_falls_silent(
 async def test_pack_over_the_limit(
     server: GitServer, provider: LocalSandboxes, tmp_path: Path
 ) -> None:
-    """A pack that grows past the limit is cut off while it is received, and nothing of it stays."""
-    noise = subprocess.run(["head", "-c", "4000000", "/dev/urandom"], capture_output=True, check=True)
-    server.add("p", {"noise": noise.stdout})
+    """A pack that grows past the limit is cut off while it comes, and nothing of it stays."""
+    server.add("p", {"noise": os.urandom(4 << 20)})
     source = git_source(provider, tmp_path / "data", max_bytes=1 << 20)
     with pytest.raises(RepositoryTooLarge, match="1 MiB"):
         await fetch(source, server.url("p"), prefix=server.prefix)
     server.commit("p", {"noise": None, "small": b"x"})
     checkout = await fetch(source, server.url("p"), prefix=server.prefix)
     assert (checkout.path / "small").exists()
-    stored = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    stored = [path for path in (tmp_path / "data" / "repositories").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in stored) < 1 << 20
 
 
@@ -388,9 +411,7 @@ async def test_tree_over_the_limit(
     assert not list((tmp_path / "data").rglob("zeros"))
 
 
-async def test_too_many_files(
-    server: GitServer, provider: LocalSandboxes, tmp_path: Path
-) -> None:
+async def test_too_many_files(server: GitServer, provider: LocalSandboxes, tmp_path: Path) -> None:
     """A tree with more files than allowed is refused, even one that repeats itself endlessly."""
     server.add("many", {f"f{number}": b"" for number in range(11)})
     source = git_source(provider, tmp_path / "data", max_files=10)
@@ -459,8 +480,7 @@ async def test_fetch_that_is_given_up(
     """A consumer that stops early ends the work; the next fetch starts as if it had never been."""
     server.answer("p", Answer.STALL)
     task = asyncio.create_task(fetch(source, server.url("p"), prefix=server.prefix))
-    while not server.requests:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(server.asked.wait)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -6,7 +6,8 @@
 
 Repositories are bare, live in ``root`` and are served with and without ``.git`` in the URL, read
 only. `GitServer.answer` makes the server refuse, redirect or stall one repository; `requests`
-lists what was asked, so that a test can see that nothing was transferred.
+lists what was asked, so that a test can see that nothing was transferred, and `asked` is set by the
+first request.
 """
 
 import enum
@@ -162,6 +163,7 @@ class GitServer:
 
     root: Path
     requests: list[str] = field(default_factory=list[str])
+    asked: threading.Event = field(default_factory=threading.Event)
     _answers: dict[str, tuple[Answer, str]] = field(default_factory=dict[str, tuple[Answer, str]])
     _released: threading.Event = field(default_factory=threading.Event)
     _http: ThreadingHTTPServer | None = None
@@ -269,6 +271,7 @@ class _Request(BaseHTTPRequestHandler):
         name, _, rest = parts.path.lstrip("/").partition("/")
         name = name.removesuffix(".git")
         self.server_state.requests.append(f"{self.command} {self.path}")
+        self.server_state.asked.set()
         answer, location = self.server_state.answer_to(name)
         if answer is Answer.SERVE:
             self._serve(name, rest, parts.query)

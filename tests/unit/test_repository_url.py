@@ -24,7 +24,7 @@ LOCAL = ("http://127.0.0.1:9000/", "file:///srv/repos/")
     ],
 )
 def test_public_https_url_is_allowed(text: str, name: str) -> None:
-    """An https URL of a public host is allowed without any setting; its last segment is its name."""
+    """An https URL of a public host needs no setting; its last segment is its name."""
     url = parse_repository_url(text)
     assert (url.name, url.port, url.trusted) == (name, 443, False)
 
@@ -100,10 +100,14 @@ def test_operators_prefix_is_matched_by_whole_segments(text: str, allowed: bool)
 def test_allowed_prefix_does_not_allow_credentials() -> None:
     """Even below an allowed prefix a URL with credentials is refused."""
     with pytest.raises(ForbiddenUrl, match="Credentials"):
-        parse_repository_url("http://u:p@127.0.0.1:9000/name", allow=("http://u:p@127.0.0.1:9000/",))
+        parse_repository_url(
+            "http://u:p@127.0.0.1:9000/name", allow=("http://u:p@127.0.0.1:9000/",)
+        )
 
 
-@pytest.mark.parametrize("ref", ["main", "v1.2.3", "feature/x", "refs/pull/1/head", "a+b", "a" * 40])
+@pytest.mark.parametrize(
+    "ref", ["main", "v1.2.3", "feature/x", "refs/pull/1/head", "a+b", "a" * 40]
+)
 def test_ordinary_refs_pass(ref: str) -> None:
     """Branches, tags, full ref names and commit ids are accepted unchanged."""
     assert check_ref(ref) == ref
@@ -111,8 +115,10 @@ def test_ordinary_refs_pass(ref: str) -> None:
 
 @pytest.mark.parametrize(
     "ref",
-    ["", "-x", "--upload-pack=x", "a..b", "a b", "a\nb", "a~1", "a^", "a:b", "@{-1}", "a/", "a//b"]
-    + ["a/.b", "a.lock", "a.", ".a", "a?", "a*", "a[", "a\\b", "a" * 256],
+    [
+        *("", "-x", "--upload-pack=x", "a..b", "a b", "a\nb", "a~1", "a^", "a:b", "@{-1}", "a/"),
+        *("a//b", "a/.b", "a.lock", "a.", ".a", "a?", "a*", "a[", "a\\b", "a" * 256),
+    ],
 )
 def test_refs_with_a_second_meaning_are_refused(ref: str) -> None:
     """What git could take for an option, a range or another commit is refused."""
@@ -155,7 +161,9 @@ def test_spellings_of_one_repository_share_a_cache_entry() -> None:
 
 def test_git_is_given_the_checked_parts() -> None:
     """Git's URL is rebuilt from what was checked, so that it cannot mean another host."""
-    assert git_url(parse_repository_url("https://EXAMPLE.org.:443/o/n")) == "https://example.org/o/n"
+    assert (
+        git_url(parse_repository_url("https://EXAMPLE.org.:443/o/n")) == "https://example.org/o/n"
+    )
     local = parse_repository_url("http://127.0.0.1:9000/n.git", allow=LOCAL)
     assert git_url(local) == "http://127.0.0.1:9000/n.git"
     (target,) = targets(local)

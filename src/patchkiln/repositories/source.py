@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from patchkiln.domain.repository import Checkout, RepositoryUrl, is_commit_id
-from patchkiln.errors import CloneError, SandboxError
+from patchkiln.errors import CloneError, RemoteUnreachable, SandboxError
 from patchkiln.ports.repository import FetchProgress
 from patchkiln.ports.sandbox import SandboxProvider
 from patchkiln.repositories.addresses import cache_key, shown
@@ -18,6 +18,7 @@ from patchkiln.repositories.commands import FetchLimits, Order
 from patchkiln.repositories.eviction import shrink
 from patchkiln.repositories.failures import timed_out
 from patchkiln.repositories.fetching import Fetch, resolving
+from patchkiln.repositories.reachability import explained
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class GitRepositories:
                     await self._run(fetch)
             except TimeoutError as error:
                 raise timed_out(shown(order.url), order.limits.timeout_s) from error
+            except RemoteUnreachable as error:
+                raise await explained(error, order.url) from error
             await self._tidy(fetch)
             undo.pop_all()
         return fetch
