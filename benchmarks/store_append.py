@@ -16,7 +16,7 @@ from pathlib import Path
 
 from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.run import Run, RunRequest
-from patchkiln.stores import SqliteStore
+from patchkiln.stores.sqlite import SqliteStore
 
 TARGET_EVENTS_S = 5_000
 WAYS = {"group commit": 1000, "one transaction an event": 1}

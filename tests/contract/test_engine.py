@@ -20,7 +20,7 @@ from patchkiln.pipeline.steps import STEPS
 from patchkiln.ports.agent import AgentResult, AgentUpdate
 from patchkiln.ports.sandbox import Sandbox
 from patchkiln.ports.store import IdempotencyKey
-from patchkiln.stores import MemoryStore
+from patchkiln.stores.memory import MemoryStore
 from tests.support.engine import engine_over, events_named, follow, follow_until
 from tests.support.repositories import make_repository
 from tests.support.scripted_agent import DONE, ScriptedAgent

@@ -20,8 +20,9 @@ from sqlalchemy import create_engine
 from patchkiln.domain.run import Outcome, Run
 from patchkiln.errors import Conflict, NotFound, SettingsError, StoreError
 from patchkiln.ports.store import IdempotencyKey
-from patchkiln.stores import SqliteStore, connect
+from patchkiln.stores import connect
 from patchkiln.stores.schema import HEAD, metadata
+from patchkiln.stores.sqlite import SqliteStore
 from tests.support import store_process
 from tests.support.runs import CREATED, DONE, REQUEST, said
 
@@ -402,7 +403,7 @@ async def test_start_without_migration_does_not_load_alembic(path: Path) -> None
     await (await SqliteStore.open(path)).close()
     code = (
         "import asyncio, pathlib, sys\n"
-        "from patchkiln.stores import SqliteStore\n"
+        "from patchkiln.stores.sqlite import SqliteStore\n"
         "async def main():\n"
         "    await (await SqliteStore.open(pathlib.Path(sys.argv[1]))).close()\n"
         "asyncio.run(main())\n"

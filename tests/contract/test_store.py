@@ -24,7 +24,8 @@ from patchkiln.domain.run import (
 from patchkiln.domain.usage import Limits, Usage
 from patchkiln.errors import Conflict, InvalidRequest, NotFound
 from patchkiln.ports.store import IdempotencyKey, Store
-from patchkiln.stores import MemoryStore, SqliteStore
+from patchkiln.stores.memory import MemoryStore
+from patchkiln.stores.sqlite import SqliteStore
 from tests.support.runs import CREATED, DONE, REQUEST, said
 
 KEY = IdempotencyKey(caller="anonymous", key="k1", fingerprint="f1")

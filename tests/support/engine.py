@@ -14,7 +14,7 @@ from patchkiln.ports.agent import Agent
 from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
 from patchkiln.sandboxes.local.provider import LocalSandboxes
-from patchkiln.stores import MemoryStore
+from patchkiln.stores.memory import MemoryStore
 from tests.support.scripted_agent import ScriptedAgent
 
 Event: TypeAlias = Mapping[str, Any]

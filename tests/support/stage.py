@@ -25,7 +25,7 @@ from patchkiln.pipeline.context import RunContext, Services
 from patchkiln.pipeline.step import Step
 from patchkiln.ports.repository import FetchProgress
 from patchkiln.ports.sandbox import Isolation, IsolationLevel, Sandbox, SandboxSpec
-from patchkiln.stores import MemoryStore
+from patchkiln.stores.memory import MemoryStore
 from tests.support.server import serving
 
 DIFF = b"""diff --git a/greeting.txt b/greeting.txt

@@ -16,7 +16,7 @@ from pathlib import Path
 from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.run import Run, RunRequest
 from patchkiln.errors import StoreError
-from patchkiln.stores import SqliteStore
+from patchkiln.stores.sqlite import SqliteStore
 
 ROOM_BYTES = 256 * 1024
 NO_ROOM_BYTES = 1024

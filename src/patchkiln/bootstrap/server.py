@@ -18,7 +18,7 @@ from patchkiln.errors import SettingsError
 from patchkiln.logging_config import configure_logging
 from patchkiln.ports.sandbox import IsolationLevel
 from patchkiln.settings import Settings
-from patchkiln.stores import SqliteStore
+from patchkiln.stores.sqlite import SqliteStore
 
 GRACEFUL_SHUTDOWN_S = 5
 

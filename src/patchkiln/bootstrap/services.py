@@ -13,7 +13,7 @@ from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.settings import Settings
-from patchkiln.stores import MemoryStore
+from patchkiln.stores.memory import MemoryStore
 
 RECIPES = "recipes"
 BUILTIN = "builtin"

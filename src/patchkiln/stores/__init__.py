@@ -1,6 +1,1 @@
-"""Where runs are kept: in SQLite, or in memory for tests and for one run from the terminal."""
-
-from patchkiln.stores.memory import MemoryStore
-from patchkiln.stores.sqlite import SqliteStore
-
-__all__ = ["MemoryStore", "SqliteStore"]
+"""Keeps runs, events and patches: in one SQLite file, or in memory for one run and for tests."""
