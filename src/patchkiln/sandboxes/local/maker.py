@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from patchkiln.domain.patch import Patch
-from patchkiln.errors import SandboxLost
+from patchkiln.errors import SandboxLost, SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxSpec
 from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.environment import environment
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.network import Gateway
+from patchkiln.sandboxes.local.plan import BoxPlan
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_box
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from patchkiln.sandboxes.local.tools import Tools
 from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
+
+_NEW_ID = "Give each sandbox an id of its own."
 
 # Compares the layer of a box, which its spec describes, in a fresh one.
 Review: TypeAlias = Callable[[SandboxSpec], Awaitable[Patch]]
@@ -40,11 +43,30 @@ class BoxMaker:
         self._review = review
         self._starting = asyncio.Lock()
         self._zygote: ZygoteProcess | None = None
+        self._names: set[str] = set()
         self._alive: dict[str, LocalSandbox] = {}
 
     async def make(self, spec: SandboxSpec, tools: Tools, *, reviews: str | None = None) -> MadeBox:
         """Make a box. Raises `StepFailed`, `SandboxUnavailable` and `OSError`."""
         plan = plan_box(spec, tools, reviews=reviews)
+        if spec.id in self._names:
+            raise SandboxUnavailable(f"There is a sandbox {spec.id} already.", remedy=_NEW_ID)
+        self._names.add(spec.id)
+        try:
+            return await self._make(spec, tools, plan)
+        except BaseException:
+            self._names.discard(spec.id)
+            raise
+
+    async def close(self) -> None:
+        """Destroy every box and end the zygote. Idempotent."""
+        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._alive.values())))
+        async with self._starting:
+            zygote, self._zygote = self._zygote, None
+            if zygote is not None:
+                await zygote.stop()
+
+    async def _make(self, spec: SandboxSpec, tools: Tools, plan: BoxPlan) -> MadeBox:
         zygote = await self._running_zygote()
         if zygote.as_root and spec.mounts:
             await asyncio.to_thread(give_writable_mounts, spec)
@@ -61,17 +83,10 @@ class BoxMaker:
         self._alive[spec.id] = sandbox
         return MadeBox(sandbox, pid, zygote)
 
-    async def close(self) -> None:
-        """Destroy every box and end the zygote. Idempotent."""
-        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._alive.values())))
-        async with self._starting:
-            zygote, self._zygote = self._zygote, None
-            if zygote is not None:
-                await zygote.stop()
-
     async def _end(self, zygote: ZygoteProcess, name: str) -> None:
         await zygote.destroy(name)
         self._alive.pop(name, None)
+        self._names.discard(name)
 
     async def _running_zygote(self) -> ZygoteProcess:
         async with self._starting:

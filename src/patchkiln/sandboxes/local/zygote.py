@@ -89,11 +89,9 @@ class _Zygote:
     def _create(self, request_id: int, plan: BoxPlan, control: int) -> None:
         box = _Box(plan)
         mounts: list[int] = []
-        step = "name"
+        step = ""
+        self._boxes[box.name] = box
         try:
-            if box.name in self._boxes:
-                raise FileExistsError
-            self._boxes[box.name] = box
             for step, act in self._steps(box, mounts, control):  # noqa: B007 - told below
                 act()
         except OSError as error:
@@ -165,8 +163,6 @@ class _Zygote:
         os.write(opener, b"!")
 
     def _abandon(self, box: _Box) -> None:
-        if self._boxes.get(box.name) is not box:
-            return
         if box.pid:
             os.kill(box.pid, signal.SIGKILL)
         else:
@@ -192,7 +188,8 @@ class _Zygote:
         self._drop_layer(box)
         if self._cgroups is not None:
             self._cgroups.remove(box.name)
-        del self._boxes[box.name]
+        if self._boxes.get(box.name) is box:
+            del self._boxes[box.name]
         for request_id in box.waiting:
             self._send(event="destroyed", id=request_id)
 

@@ -1,0 +1,250 @@
+"""The contract of making sandboxes, what they are made of, and their end."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from patchkiln.errors import (
+    PatchError,
+    SandboxError,
+    SandboxFileError,
+    SandboxLost,
+    SandboxUnavailable,
+)
+from patchkiln.ports.sandbox import (
+    ExitReason,
+    HostMount,
+    IsolationLevel,
+    Sandbox,
+    SandboxLimits,
+    SandboxProvider,
+    SandboxSpec,
+    new_sandbox_id,
+)
+from tests.contract.sandbox.losing import lose
+from tests.contract.sandbox.making import checkout_at, make, run, sh, text
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+
+async def test_the_self_test_says_what_it_found(provider: SandboxProvider) -> None:
+    """The level is one of those that runs are started on, with facts, and is found out once."""
+    isolation = await provider.isolation()
+    assert provider.name == "local"
+    assert isolation.level is not IsolationLevel.NONE, isolation
+    assert isolation.reason
+    assert isolation.facts
+    assert await provider.isolation() is isolation
+
+
+async def test_a_sandbox_has_the_id_that_was_asked_for(provider: SandboxProvider) -> None:
+    """The spec names it, and no two living ones share a name."""
+    spec = SandboxSpec(id=new_sandbox_id())
+    box = await provider.create(spec)
+    try:
+        assert box.id == spec.id
+        with pytest.raises(SandboxUnavailable):
+            await provider.create(spec)
+        assert await text(box, "echo alive") == "alive"
+    finally:
+        await box.destroy()
+
+
+async def test_the_workspace_shows_the_base_and_keeps_its_changes_to_itself(
+    provider: SandboxProvider, checkout: Path
+) -> None:
+    """Two sandboxes change, delete and replace what lies in one checkout, which stays as it was."""
+    spec = {"base": checkout_at(checkout)}
+    one, two = await make(provider, **spec), await make(provider, **spec)
+    try:
+        await text(one, "echo more >>README; rm -r package; mkdir package; echo 2 >package/new.py")
+        assert await text(one, "cat README package/*") == "base\nmore\n2"
+        assert await text(two, "cat README package/*") == "base\nvalue = 1"
+    finally:
+        await asyncio.gather(one.destroy(), two.destroy())
+    assert (checkout / "README").read_bytes() == b"base\n"
+    assert [path.name for path in (checkout / "package").iterdir()] == ["module.py"]
+
+
+async def test_host_directories_are_lent_read_only_or_to_write(
+    provider: SandboxProvider, tmp_path: Path
+) -> None:
+    """A lent directory shows what lies in it, though only its owner may enter the way there."""
+    lent, given = tmp_path / "private" / "lent", tmp_path / "private" / "given"
+    lent.mkdir(parents=True)
+    given.mkdir()
+    (lent / "secret").write_bytes(b"for this sandbox\n")
+    (lent / "secret").chmod(0o600)
+    (tmp_path / "private").chmod(0o700)
+    mounts = (
+        HostMount(source=lent, target="/lent"),
+        HostMount(source=given, target="/var/given", writable=True),
+    )
+    box = await make(provider, mounts=mounts)
+    try:
+        assert await text(box, "cat /lent/secret") == "for this sandbox"
+        refused = await sh(box, "touch /lent/new || touch /lent/secret || rm /lent/secret")
+        assert refused.status.exit_code != 0
+        await text(box, "mkdir /var/given/d; echo out >/var/given/d/f")
+    finally:
+        await box.destroy()
+    assert (given / "d" / "f").read_bytes() == b"out\n"
+    assert [path.name for path in lent.iterdir()] == ["secret"]
+
+
+async def test_a_missing_host_directory_is_told_without_its_name(
+    provider: SandboxProvider, tmp_path: Path
+) -> None:
+    """No sandbox, no path of the host in the message, and the next sandbox can be had."""
+    with pytest.raises(SandboxUnavailable) as caught:
+        await make(provider, mounts=(HostMount(source=tmp_path / "no", target="/no"),))
+    assert str(tmp_path) not in f"{caught.value.message} {caught.value.remedy}"
+    await (await make(provider)).destroy()
+
+
+async def test_a_memory_hog_is_killed_and_the_sandbox_lives(provider: SandboxProvider) -> None:
+    """Past its memory a sandbox loses the hog, not itself."""
+    box = await make(provider, limits=SandboxLimits(memory_bytes=128 << 20))
+    try:
+        code = "x = []\nwhile True: x.append(bytearray(1 << 20))"
+        output = await run(box, "python3", "-c", code)
+        assert (output.status.exit_code, output.status.reason) == (137, ExitReason.KILLED)
+        assert await text(box, "echo alive") == "alive"
+    finally:
+        await box.destroy()
+
+
+async def test_a_fork_bomb_stays_within_its_bound(provider: SandboxProvider) -> None:
+    """Processes are limited, the bomb's time too, and after it the sandbox works again."""
+    box = await make(provider, limits=SandboxLimits(processes=64))
+    try:
+        code = "import os\nwhile True:\n try: os.fork()\n except OSError: pass"
+        output = await run(box, "python3", "-c", code, timeout_s=1)
+        assert output.status.reason is ExitReason.TIMED_OUT
+        assert await text(box, "echo alive") == "alive"
+    finally:
+        await box.destroy()
+
+
+async def test_open_files_are_limited(provider: SandboxProvider) -> None:
+    """A process gets no more descriptors than the spec allows."""
+    box = await make(provider, limits=SandboxLimits(open_files=100))
+    try:
+        assert await text(box, "ulimit -n; ulimit -Hn") == "100\n100"
+    finally:
+        await box.destroy()
+
+
+async def test_destroying_twice_and_at_once_is_once(provider: SandboxProvider) -> None:
+    """However often it is asked for, there is one end, and everyone may wait for it."""
+    box = await make(provider)
+    await asyncio.gather(*(box.destroy() for _ in range(5)))
+    await box.destroy()
+
+
+CALLS: dict[str, Callable[[Sandbox], Awaitable[object]]] = {
+    "exec": lambda box: box.exec(["true"]),
+    "read": lambda box: box.read("f", max_bytes=1),
+    "write": lambda box: box.write("f", b""),
+    "list": lambda box: box.list("."),
+    "stat": lambda box: box.stat("."),
+    "realpath": lambda box: box.realpath("."),
+    "make_directory": lambda box: box.make_directory("d"),
+    "remove": lambda box: box.remove("f"),
+    "diff": lambda box: box.diff(),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_destroyed_sandbox_is_lost_to_every_call(
+    provider: SandboxProvider, name: str
+) -> None:
+    """Every method says so, and none hangs."""
+    box = await make(provider)
+    await box.destroy()
+    with pytest.raises(SandboxLost):
+        await CALLS[name](box)
+
+
+async def test_destroying_under_a_command_is_told_to_its_reader(provider: SandboxProvider) -> None:
+    """Who reads a command's output, or waits for its end, learns that the sandbox is gone."""
+    box = await make(provider)
+    execution = await box.exec(["sleep", "1111"])
+    reading = asyncio.create_task(execution.wait())
+    await asyncio.sleep(0)
+    await box.destroy()
+    with pytest.raises(SandboxLost):
+        await reading
+
+
+async def test_commands_and_the_end_may_meet(provider: SandboxProvider) -> None:
+    """Commands that start while the sandbox ends either run or say that it is lost."""
+    box = await make(provider)
+    calls = [asyncio.create_task(run(box, "true")) for _ in range(10)]
+    await asyncio.sleep(0)
+    await box.destroy()
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        assert not isinstance(result, BaseException) or isinstance(result, SandboxLost), result
+
+
+async def test_a_sandbox_that_dies_is_lost(provider: SandboxProvider) -> None:
+    """A sandbox that is killed from outside fails its commands and calls, and can be destroyed."""
+    box = await make(provider)
+    execution = await box.exec(["sleep", "1111"])
+    await lose(box)
+    with pytest.raises(SandboxLost) as caught:
+        await execution.wait()
+    assert caught.value.retryable
+    with pytest.raises(SandboxLost):
+        await box.read("f", max_bytes=1)
+    await box.destroy()
+
+
+async def test_nothing_of_one_sandbox_is_in_the_next(provider: SandboxProvider) -> None:
+    """Neither files nor processes nor names survive."""
+    box = await make(provider)
+    await text(box, "echo 1 >/tmp/left; echo 1 >~/left; echo 1 >left; echo 1 >/dev/shm/left")
+    other = await make(provider)
+    try:
+        assert await text(other, "ls -A /tmp ~ . /dev/shm | grep -c left || true") == "0"
+    finally:
+        await asyncio.gather(box.destroy(), other.destroy())
+
+
+async def test_a_sandbox_without_a_base_has_no_diff(box: Sandbox) -> None:
+    """There is nothing to compare with."""
+    with pytest.raises(PatchError):
+        await box.diff()
+
+
+async def test_a_diff_ends_what_still_runs(provider: SandboxProvider, checkout: Path) -> None:
+    """Before anything is compared, every process of the sandbox is killed; the sandbox lives on."""
+    box = await make(provider, base=checkout_at(checkout))
+    try:
+        await text(box, "setsid sleep 1111 >/dev/null 2>&1 & exit 0")
+        execution = await box.exec(["sleep", "2222"])
+        with pytest.raises((PatchError, SandboxError)):
+            await box.diff()
+        assert (await execution.wait()).reason is ExitReason.KILLED
+        assert await text(box, "cat /proc/[0-9]*/comm | grep -c sleep || true") == "0"
+    finally:
+        await box.destroy()
+
+
+async def test_a_file_of_the_base_that_is_too_large_for_the_disk_is_told(
+    provider: SandboxProvider, checkout: Path
+) -> None:
+    """Changing it would copy it: `ENOSPC`, and the base's content stays."""
+    (checkout / "large").write_bytes(b"x" * 3_000_000)
+    limits = SandboxLimits(disk_bytes=1 << 20)
+    box = await make(provider, base=checkout_at(checkout), limits=limits)
+    try:
+        with pytest.raises(SandboxFileError) as caught:
+            await box.write("large", b"y" * 2_000_000)
+        assert caught.value.errno == errno.ENOSPC
+        assert await text(box, "wc -c <large") == "3000000"
+    finally:
+        await box.destroy()
