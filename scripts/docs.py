@@ -1,4 +1,4 @@
-"""Writes docs/settings.md and docs/cli.md from the code that they describe."""
+"""Writes docs/settings.md, docs/cli.md and the README's recorded run from what they describe."""
 # ruff: noqa: INP001, T201 - a script that prints what it does
 
 import argparse
@@ -11,7 +11,11 @@ from pydantic_core import PydanticUndefined
 from patchkiln.cli.parser import build_parser
 from patchkiln.settings import PREFIX, Settings
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+RECORDED = ROOT / "docs" / "recorded-run.txt"
+RECORDED_BEGIN = "<!-- recorded run: made by scripts/docs from docs/recorded-run.txt -->\n"
+RECORDED_END = "<!-- end of the recorded run -->\n"
+SHOWN_CHARS = 112
 MADE_BY = "<!-- Made by scripts/docs. Change the code, then run it again. -->\n"
 SETTINGS_HEAD = """\
 # Settings
@@ -46,19 +50,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, compare")
     check = parser.parse_args().check
-    stale = [name for name, text in pages().items() if not _current(DOCS / name, text)]
+    stale = [name for name, text in pages().items() if not _current(ROOT / name, text)]
     for name in stale:
         if check:
-            print(f"docs/{name} is not current; run scripts/docs")
+            print(f"{name} is not current; run scripts/docs")
         else:
-            (DOCS / name).write_text(pages()[name], encoding="utf-8")
-            print(f"wrote docs/{name}")
+            (ROOT / name).write_text(pages()[name], encoding="utf-8")
+            print(f"wrote {name}")
     return 1 if check and stale else 0
 
 
 def pages() -> Mapping[str, str]:
-    """Return every page that is made, by its file name."""
-    return {"settings.md": settings_page(), "cli.md": cli_page()}
+    """Return every page that is made, by its path."""
+    return {
+        "docs/settings.md": settings_page(),
+        "docs/cli.md": cli_page(),
+        "README.md": readme_page(),
+    }
+
+
+def readme_page() -> str:
+    """Return the README with the recorded run in its place: one line a frame, cut to the page."""
+    head, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(RECORDED_BEGIN)
+    tail = rest.partition(RECORDED_END)[2]
+    lines = RECORDED.read_text(encoding="utf-8").splitlines()
+    # What a step's start says, its next frame says too.
+    frames = [line for line in lines if line.startswith("data: ") and "step.started" not in line]
+    run = "\n".join(f"{frame[:SHOWN_CHARS]}..." for frame in frames)
+    return f"{head}{RECORDED_BEGIN}```text\n{run}\n```\n{RECORDED_END}{tail}"
 
 
 def settings_page() -> str:
@@ -87,6 +106,7 @@ def _settings() -> Iterator[tuple[str, str, str]]:
 def _default(value: object) -> str:
     if value is None or value == ():
         return "unset"
+    value = int(value) if isinstance(value, bool) else value
     words = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return f"`{words}`"
 

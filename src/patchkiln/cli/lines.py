@@ -11,7 +11,8 @@ TAIL_LINES = 15
 SAID_LINES = 6
 LISTED_FILES = 12
 STEP_COMPLETED = "step.completed"
-# Told by the live part alone: what is going on, until the event that says how it ended.
+# Told by the live part alone: what is going on, until the event that says how it ended. What an
+# agent says at its end, the summary says again.
 PASSING_EVENTS = frozenset(
     {
         "run.created",
@@ -22,6 +23,7 @@ PASSING_EVENTS = frozenset(
         "agent.tool_called",
         "agent.tool_finished",
         "agent.usage_updated",
+        "agent.finished",
     }
 )
 

@@ -172,9 +172,7 @@ def changed() -> list[dict[str, Any]]:
         progress=98,
     )
     run.end(100, 960)
-    run.finish(
-        "changed", "verified", files_modified=2, agent_message="Applied 2 rules, 6 places."
-    )
+    run.finish("changed", "verified", files_modified=2, agent_message="Applied 2 rules, 6 places.")
     return run.events
 
 
