@@ -67,7 +67,14 @@ class Program:
     data: bytes
 
 
-Content = bytes | Symlink | Program | None
+@dataclass(frozen=True, slots=True)
+class Submodule:
+    """A directory's content for `commit`: a submodule at a commit that nobody has."""
+
+    commit: str
+
+
+Content = bytes | Symlink | Program | Submodule | None
 
 
 def git(
@@ -148,6 +155,8 @@ def _file_command(name: str, content: Content) -> bytes:
     quoted = b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'
     if content is None:
         return b"D %s\n" % quoted
+    if isinstance(content, Submodule):
+        return b"M 160000 %s %s\n" % (content.commit.encode(), quoted)
     if isinstance(content, Symlink):
         mode, data = b"120000", content.target.encode("utf-8", "surrogateescape")
     elif isinstance(content, Program):
