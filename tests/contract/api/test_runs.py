@@ -1,11 +1,13 @@
 """The runs as resources: create, list, look, follow, patch, cancel, forget."""
 
 import asyncio
+import logging
 import time
 
 import httpx
 import pytest
 
+from patchkiln.api import stream
 from patchkiln.domain.event import StoredEvent
 from patchkiln.domain.run import Outcome
 from tests.support.sse import RawStream, frames
@@ -65,8 +67,8 @@ async def test_a_run_shows_where_it_stands_and_how_it_ended(server: StagedServer
     """The run follows its events."""
     run_id = await server.start()
     server.stage.cue(run_id, note("Halfway", progress=60))
-    async with RawStream(server.url, f"/runs/{run_id}/events") as stream:
-        await stream.until("Halfway")
+    async with RawStream(server.url, f"/runs/{run_id}/events") as reader:
+        await reader.until("Halfway")
     under_way = (await server.client.get(f"/runs/{run_id}")).json()
     assert (under_way["status"], under_way["step"]) == ("running", "implementation")
     assert (under_way["progress"], under_way["finished_at"]) == (60, None)
@@ -166,9 +168,9 @@ async def test_clients_that_come_back_all_the_time_lose_and_double_nothing(
         seen: list[int] = []
         while True:
             headers = {"Last-Event-ID": str(seen[-1])} if seen else {}
-            async with RawStream(server.url, f"/runs/{run_id}/events", headers=headers) as stream:
+            async with RawStream(server.url, f"/runs/{run_id}/events", headers=headers) as reader:
                 for _ in range(pieces):
-                    told = frames((await stream.chunk()).decode())
+                    told = frames((await reader.chunk()).decode())
                     seen += [frame["seq"] for frame in told]
                     if told[-1]["type"] == "summary":
                         return seen
@@ -199,7 +201,7 @@ async def test_a_last_event_id_that_is_no_seq_is_passed_over(
 ) -> None:
     """An error would end an EventSource for good; a replay costs it nothing."""
     run_id = await server.play()
-    headers = httpx.Headers({**SSE, "Last-Event-ID": garbage}, encoding="utf-8")
+    headers = httpx.Headers({**SSE, "Last-Event-ID": garbage}, encoding="latin-1")
     answer = await server.client.get(f"/runs/{run_id}/events?after=2", headers=headers)
     assert answer.status_code == 200
     assert frames(answer.text)[0]["seq"] == 3
@@ -222,10 +224,10 @@ async def test_after_the_end_of_a_finished_run_there_is_204(server: StagedServer
         answer = await server.client.get(f"/runs/{run_id}/events?after={after}", headers=SSE)
         assert (answer.status_code, answer.content) == (204, b"")
     under_way = await server.start()
-    async with RawStream(server.url, f"/runs/{under_way}/events?after=1000") as stream:
-        assert stream.status == 200
+    async with RawStream(server.url, f"/runs/{under_way}/events?after=1000") as reader:
+        assert reader.status == 200
         server.stage.cue(under_way, note("Later"), End())
-        assert frames((await stream.rest()).decode())[-1]["type"] == "summary"
+        assert frames((await reader.rest()).decode())[-1]["type"] == "summary"
 
 
 async def test_events_come_as_pages_of_json(server: StagedServer) -> None:
@@ -249,8 +251,8 @@ async def test_events_come_as_pages_of_json(server: StagedServer) -> None:
 async def test_a_page_of_a_run_that_goes_on_says_where_to_ask_again(server: StagedServer) -> None:
     """A client that polls is never told an end that is none."""
     run_id = await server.start()
-    async with RawStream(server.url, f"/runs/{run_id}/events") as stream:
-        await stream.until("step.started")
+    async with RawStream(server.url, f"/runs/{run_id}/events") as reader:
+        await reader.until("step.started")
     last = (await server.stage.store.get_run(run_id)).last_seq
     for after in (0, last):
         page = await server.client.get(f"/runs/{run_id}/events?after={after}", headers=PAGE)
@@ -362,8 +364,8 @@ async def test_a_reader_that_left_holds_nothing(server: StagedServer) -> None:
     """The server notices a client that hangs up, though the run says nothing."""
     run_id = await server.start()
     tasks = len(asyncio.all_tasks())
-    async with RawStream(server.url, f"/runs/{run_id}/events") as stream:
-        await stream.until("step.started")
+    async with RawStream(server.url, f"/runs/{run_id}/events") as reader:
+        await reader.until("step.started")
         assert len(asyncio.all_tasks()) > tasks
     async with asyncio.timeout(10):
         while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110 - the server's tasks tell nobody
@@ -377,13 +379,13 @@ async def test_a_caller_with_too_many_runs_is_told_when_to_come_back(
     async with staged_server(monkeypatch, room=1) as server:
         await server.start()
         problem = await server.client.post("/runs", json=BODY)
-        stream = await server.client.post("/code", json=BODY, headers=SSE)
-    for answer in (problem, stream):
+        told = await server.client.post("/code", json=BODY, headers=SSE)
+    for answer in (problem, told):
         assert answer.status_code == 429
         assert int(answer.headers["retry-after"]) > 0
     assert problem.json()["code"] == "too_many_runs"
     assert problem.json()["retryable"] is True
-    (frame,) = frames(stream.text)
+    (frame,) = frames(told.text)
     assert (frame["type"], frame["data"]["code"]) == ("error", "too_many_runs")
 
 
@@ -398,3 +400,20 @@ async def test_one_stream_that_nobody_reads_stops_no_other(server: StagedServer)
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as other:
             whole = await other.get(f"/runs/{run_id}/events")
     assert frames(whole.text)[-1]["seq"] == last
+
+
+async def test_a_reader_that_takes_nothing_for_long_is_dropped(
+    server: StagedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds a connection and its share of memory; it can come back where it was."""
+    monkeypatch.setattr(stream, "SEND_TIMEOUT_S", 0.1)
+    run_id = await server.start()
+    async with RawStream(server.url, f"/runs/{run_id}/events") as reader:
+        server.stage.cue(run_id, *(note("x" * 60_000) for _ in range(300)), End())
+        await server.finished(run_id)
+        with caplog.at_level(logging.INFO, stream.__name__):
+            async with asyncio.timeout(20):
+                while "dropped a reader" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+                    await asyncio.sleep(0.01)
+        with pytest.raises((ValueError, asyncio.IncompleteReadError, ConnectionResetError)):
+            await reader.rest()
