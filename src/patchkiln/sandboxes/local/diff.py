@@ -23,6 +23,7 @@ TIMEOUT_S = 300.0
 _MAX_LISTS_BYTES = 64 << 20
 _MAX_STDERR_CHARS = 1000
 _NAMES_IN_A_NOTE = 5
+_NAME_CHARS = 200
 
 # What tools leave behind and nobody commits, where the repository's own ignore rules do not say so.
 ARTEFACTS = (
@@ -50,6 +51,7 @@ _NOTES = {
     "special": "Pipes, sockets and devices are left out of the patch: ",
     "unreadable": "Files and directories without read permission are left out of the patch: ",
     "new": "New files over {limit} MiB are left out of the patch: ",
+    "long": "Paths that are too long for git are left out of the patch: ",
     "submodules": "Changes inside submodules are left out of the patch: ",
 }
 _ENVIRONMENT = {
@@ -142,4 +144,5 @@ def _listed(names: list[bytes]) -> str:
 
 def _on_one_line(name: bytes) -> str:
     text = printable(name.removeprefix(b"/workspace/").decode("utf-8", "surrogateescape"))
+    text = text if len(text) <= _NAME_CHARS else f"{text[:_NAME_CHARS]}..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
