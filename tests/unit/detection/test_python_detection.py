@@ -127,6 +127,8 @@ def test_vendored_tests_are_not_ours() -> None:
         ("python -W error -m unittest discover -s tests", "python3 -m unittest discover -s tests"),
         ("{envbindir}/python3.11 tests/run_tests.py", "python3 tests/run_tests.py"),
         ("pytest \\\n    tests/unit", f"{PYTEST} tests/unit"),
+        ("\n  unit: pytest tests\n  doctest: sphinx-build docs", f"{PYTEST} tests"),
+        ("\n  pytest tests/unit\n  pytest --cov=x {posargs}", PYTEST),
     ],
 )
 def test_what_tox_would_run_is_run_without_tox(commands: str, command: str) -> None:
@@ -195,3 +197,17 @@ def test_untold_tox_gives_way_to_test_files() -> None:
 def test_a_src_layout_is_made_importable(files: list[str], env: dict[str, str]) -> None:
     """PYTHONPATH is src exactly where a package lies there and nowhere else."""
     assert the_check({"pytest.ini": ""} | dict.fromkeys(files, "")).env == env
+
+
+def test_tests_of_examples_do_not_count_beside_the_projects_own() -> None:
+    """Examples are asked for only where nothing else tests, and never dragged in."""
+    files = {"examples/demo/test_a.py": "import pytest", "tests/test_b.py": "import pytest"}
+    check = the_check(files)
+    assert (check.command, check.source) == (f"{PYTEST} tests", "tests/test_b.py")
+    assert the_check({"examples/demo/test_a.py": "import pytest"}).command == PYTEST
+
+
+def test_unittest_files_of_looser_names_are_found() -> None:
+    """In a tests directory every name that begins with test is in unittest's own pattern."""
+    check = the_check({"test/testlex.py": "import unittest", "test/helper.py": "import pytest"})
+    assert check.command == "python3 -m unittest discover -s test"

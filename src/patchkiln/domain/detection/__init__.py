@@ -18,9 +18,9 @@ from dataclasses import replace
 
 from patchkiln.domain.check import UNTOLD, Check
 from patchkiln.domain.detection import go, makefile, node, python, rust
-from patchkiln.domain.detection.python_tests import is_test_file
+from patchkiln.domain.detection.python_tests import test_files
 from patchkiln.domain.detection.tree import Tree
-from patchkiln.domain.languages import VENDORED_DIRECTORIES, vendored
+from patchkiln.domain.languages import VENDORED_DIRECTORIES
 
 __all__ = ["MAX_MARKER_BYTES", "Tree", "detect_checks", "files_to_read"]
 
@@ -58,8 +58,7 @@ def files_to_read(paths: Sequence[str]) -> tuple[str, ...]:
     directories = ("", *_nested(paths))
     wanted = {f"{directory}/{name}".lstrip("/") for directory in directories for name in MARKERS}
     markers = [path for path in paths if path in wanted]
-    tests = [path for path in paths if is_test_file(path) and not vendored(path)]
-    return (*markers, *_spread(tests))
+    return (*markers, *_spread(test_files(paths)))
 
 
 def detect_checks(tree: Tree) -> tuple[Check, ...]:

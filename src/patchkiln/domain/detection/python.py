@@ -20,6 +20,7 @@ from patchkiln.domain.detection.pytest_settings import PYTEST_MARKERS, find_sett
 from patchkiln.domain.detection.python_tasks import TASK_MARKERS, direct_command, python_tasks
 from patchkiln.domain.detection.python_tests import (
     is_pytest_file,
+    places_of,
     python_env,
     test_files,
     unittest_command,
@@ -46,26 +47,39 @@ def _commands(tree: Tree) -> Iterator[tuple[str, str]]:
     if settings is not None:
         yield pytest_command(tree, settings), settings.source
     yield from _from_tasks(tree)
-    files = test_files(tree)
-    sign = _pytest_sign(tree, files)
-    if sign is not None:
-        yield pytest_command(tree, None), sign
-    known = [path for path in files if uses_unittest(tree.text(path))]
-    if known:
-        yield unittest_command(tree, files), known[0]
-    unread = next((path for path in files if is_pytest_file(path)), None)
-    if unread is not None:
-        yield pytest_command(tree, None), unread
+    yield from _from_files(tree)
 
 
 def _from_tasks(tree: Tree) -> Iterator[tuple[str, str]]:
+    """Yield one command a task: of several the one with the fewest words, which tests the most."""
     for task in python_tasks(tree):
-        for words in task.commands:
-            direct = direct_command(words)
-            if direct[:1] == ("pytest",):
-                yield pytest_command(tree, None, direct[1:]), task.source
-            elif direct[1:2] == ("-m",) or _is_test_script(tree, direct[1:]):
-                yield shlex.join(direct), task.source
+        direct = [found for words in task.commands if (found := _test_command(tree, words))]
+        if direct:
+            yield min(direct, key=lambda command: len(command.split())), task.source
+
+
+def _from_files(tree: Tree) -> Iterator[tuple[str, str]]:
+    files = test_files(tree.paths)
+    collected = [path for path in files if is_pytest_file(path)]
+    everywhere = sum(is_pytest_file(path) for path in tree.paths)
+    # Tests of examples and vendored code that pytest would find as well are not asked for.
+    places = places_of(collected) if len(collected) < everywhere else ()
+    sign = _pytest_sign(tree, collected)
+    if sign is not None:
+        yield pytest_command(tree, None, places), sign
+    known = [path for path in files if uses_unittest(tree.text(path))]
+    if known:
+        yield unittest_command(tree, files), known[0]
+    if collected:
+        yield pytest_command(tree, None, places), collected[0]
+
+
+def _test_command(tree: Tree, words: Sequence[str]) -> str | None:
+    direct = direct_command(words)
+    if direct[:1] == ("pytest",):
+        return pytest_command(tree, None, direct[1:])
+    known = direct[1:2] == ("-m",) or _is_test_script(tree, direct[1:])
+    return shlex.join(direct) if known else None
 
 
 def _is_test_script(tree: Tree, words: Sequence[str]) -> bool:

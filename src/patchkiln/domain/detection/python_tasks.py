@@ -117,11 +117,12 @@ def _substitute(line: str) -> str:
 
 
 def _cleaned(commands: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-    """Drop what only tox knows: words with braces, and the mark to ignore the exit code."""
+    """Drop what only tox knows: factors (``unit:``), words in braces, the mark to go on."""
     cleaned = (
         tuple(word for word in words if not word.startswith("{") and word != "-")
         for words in commands
     )
+    cleaned = (words[1:] if words and words[0].endswith(":") else words for words in cleaned)
     return tuple((words[0].lstrip("-!"), *words[1:]) for words in cleaned if words)
 
 

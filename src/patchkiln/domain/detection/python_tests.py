@@ -12,6 +12,8 @@ _UNITTEST_WORDS = ("import unittest", "from unittest")
 # The old hook of unittest's loaders, a bare function that is no test.
 _NO_TEST = "def test_suite("
 _UNITTEST_NAMES = frozenset({"test.py", "tests.py"})
+_TEST_DIRECTORIES = frozenset({"test", "tests"})
+_SIDE_DIRECTORIES = frozenset({"benchmark", "benchmarks", "doc", "docs", "example", "examples"})
 
 
 def is_pytest_file(path: str) -> bool:
@@ -21,13 +23,27 @@ def is_pytest_file(path: str) -> bool:
 
 
 def is_test_file(path: str) -> bool:
-    """Tell whether a file's name says that it holds tests, for pytest or unittest."""
-    return is_pytest_file(path) or path.rpartition("/")[2] in _UNITTEST_NAMES
+    """Tell whether a file's name says that it may hold tests, for pytest or unittest."""
+    directory, _, name = path.rpartition("/")
+    if not name.endswith(".py"):
+        return False
+    among_tests = directory.rpartition("/")[2] in _TEST_DIRECTORIES and name.startswith("test")
+    return among_tests or name in _UNITTEST_NAMES or is_pytest_file(path)
 
 
-def test_files(tree: Tree) -> tuple[str, ...]:
-    """Return the repository's own test files, those of vendored code left out."""
-    return tuple(path for path in tree.paths if is_test_file(path) and not vendored(path))
+def test_files(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the repository's own test files, without those of vendored code.
+
+    Those of examples and the like count only where there are no others.
+    """
+    own = [path for path in paths if is_test_file(path) and not vendored(path)]
+    central = [path for path in own if _SIDE_DIRECTORIES.isdisjoint(path.split("/"))]
+    return tuple(central or own)
+
+
+def places_of(files: Iterable[str]) -> tuple[str, ...]:
+    """Return the directories and files at the root that hold the given files."""
+    return tuple(sorted({path.partition("/")[0] for path in files}))
 
 
 def uses_pytest(text: str) -> bool:

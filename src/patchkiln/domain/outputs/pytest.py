@@ -6,6 +6,7 @@ from patchkiln.domain.outputs.report import FailureNames, SuiteReport, counts
 
 _RAN = frozenset({"passed", "failed", "error", "errors", "xfailed", "xpassed"})
 _FAILED = frozenset({"failed", "error", "errors"})
+_ERROR, _AGAIN = " (error)", " (error, again)"
 _CUT_SHORT = ("stopping after ", "Interrupted: ", "_pytest.outcomes.Exit: ")
 
 
@@ -58,7 +59,10 @@ def _add_name(names: FailureNames, line: str) -> None:
     if word == "FAILED":
         names.add(_node(rest))
     elif word == "ERROR":
-        names.add(f"{_node(rest)} (error)")
+        node = _node(rest)
+        # With --doctest-modules a module is collected twice, and fails twice under one name.
+        again = "::" not in node and f"{node}{_ERROR}" in names.found
+        names.add(f"{node}{_AGAIN if again else _ERROR}")
     elif line.startswith("SUBFAILED"):
         names.add(_node(line.removeprefix("SUBFAILED")))
 
@@ -74,4 +78,4 @@ def _node(text: str) -> str:
 
 
 def _is_collection_error(name: str) -> bool:
-    return name.endswith(" (error)") and "::" not in name
+    return name.endswith((_ERROR, _AGAIN)) and "::" not in name
