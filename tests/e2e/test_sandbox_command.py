@@ -170,7 +170,7 @@ def page() -> Iterator[int]:
             self.end_headers()
             self.wfile.write(b"reached")
 
-        def log_message(self, *_: object) -> None:  # type: ignore[override] # says nothing
+        def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:

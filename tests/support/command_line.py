@@ -28,17 +28,22 @@ def patchkiln(
     cwd: Path | None = None,
     stdin: bytes | int = subprocess.DEVNULL,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end."""
-    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
-    return subprocess.run(
-        command(*arguments),
+    """Run a command to its end. ``stdin`` is what it reads, or a descriptor to read from."""
+    given = stdin if isinstance(stdin, bytes) else None
+    argv = command(*arguments)
+    with subprocess.Popen(
+        argv,
         env=env,
         cwd=cwd,
-        capture_output=True,
-        check=False,
-        timeout=TIMEOUT_S,
-        **given,  # type: ignore[call-overload] # one of two ways to give the same thing
-    )
+        stdin=stdin if isinstance(stdin, int) else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            out, err = process.communicate(given, timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
 def started(argv: Sequence[str | Path], *, env: Mapping[str, str]) -> subprocess.Popen[bytes]:

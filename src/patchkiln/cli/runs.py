@@ -17,6 +17,9 @@ from patchkiln.cli.server import server_of
 from patchkiln.cli.wording import age, one_line
 from patchkiln.domain.event import JsonObject
 
+COLUMNS = ("RUN", "AGE", "REPOSITORY", "STATE")
+WIDTH_OF_A_FILE = 1000
+
 
 def execute(arguments: Namespace) -> int:
     """Print a table, newest first."""
@@ -36,20 +39,28 @@ def execute(arguments: Namespace) -> int:
 
 def _show(runs: list[JsonObject]) -> None:
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH_OF_A_FILE)
     if not runs:
         console.print("No runs yet. Start one with 'patchkiln run --server URL REPO \"PROMPT\"'.")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("RUN", "AGE", "REPOSITORY", "STATE"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("PROMPT", no_wrap=True, overflow="ellipsis", ratio=1)
     now_ms = time.time_ns() // 1_000_000
-    for run in runs:
-        table.add_row(
-            Text(one_line(text(run, "id"))),
-            Text(age(now_ms - number(run, "created_at"))),
-            Text(one_line(text(run, "repository"))),
-            Text(ending(run), ending_style(run)),
-            Text(one_line(text(run, "prompt")), "dim"),
-        )
+    rows = [_row(run, now_ms) for run in runs]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for place, name in enumerate(COLUMNS):
+        # Only the last one gives way where the terminal is narrow.
+        table.add_column(name, no_wrap=True, min_width=max(len(row[place]) for row in rows))
+    table.add_column("PROMPT", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
+
+
+def _row(run: JsonObject, now_ms: int) -> tuple[Text, ...]:
+    return (
+        Text(one_line(text(run, "id"))),
+        Text(age(now_ms - number(run, "created_at"))),
+        Text(one_line(text(run, "repository"))),
+        Text(ending(run), ending_style(run)),
+        Text(one_line(text(run, "prompt")), "dim"),
+    )

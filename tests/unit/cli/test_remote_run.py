@@ -2,10 +2,10 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -21,8 +21,8 @@ EVENTS = recorded.changed()
 class FlakyHandler(BaseHTTPRequestHandler):
     """Serves at most ``held`` events a connection and then hangs up."""
 
-    held = 7
-    asked: list[str]
+    held: ClassVar[int]
+    asked: ClassVar[list[str]]
 
     def do_GET(self) -> None:
         """Answer with the events after the one that the query names."""
@@ -38,13 +38,23 @@ class FlakyHandler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def flaky(held: int = 7) -> type[FlakyHandler]:
+    """Return a handler of one test's own."""
+
+    class Handler(FlakyHandler):
+        asked: ClassVar[list[str]] = []
+
+    Handler.held = held
+    return Handler
+
+
 def frame(event: dict[str, Any]) -> bytes:
     """Return an event as it goes over the wire."""
     return f"id: {event['seq']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
 @contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def serving(handler: type[BaseHTTPRequestHandler]) -> Generator[str]:
     """Serve on a free port of loopback and lend the URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -65,7 +75,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_cut_stream_is_taken_up_where_it_ended() -> None:
     """Every event is seen once and in order, however often the connection breaks."""
-    handler = type("Handler", (FlakyHandler,), {"asked": []})
+    handler = flaky()
     with serving(handler) as url:
         frames = list(follow(Server(url), "run_1"))
     assert [frame.seq for frame in frames] == [event["seq"] for event in EVENTS]
@@ -75,7 +85,7 @@ def test_a_cut_stream_is_taken_up_where_it_ended() -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_stream_that_brings_nothing_is_given_up() -> None:
     """A server that only ever hangs up is not asked for ever; the user is told how to go on."""
-    handler = type("Handler", (FlakyHandler,), {"asked": [], "held": 0})
+    handler = flaky(held=0)
     with serving(handler) as url, pytest.raises(ServerUnreachable) as caught:
         list(follow(Server(url), "run_1"))
     assert "patchkiln logs -f run_1" in caught.value.remedy
@@ -93,7 +103,7 @@ def test_a_server_that_is_gone_is_given_up() -> None:
 
 def test_there_is_nothing_after_the_end() -> None:
     """A finished run that is asked for more answers 204, which ends the following."""
-    handler = type("Handler", (FlakyHandler,), {"asked": []})
+    handler = flaky()
     with serving(handler) as url:
         assert list(follow(Server(url), "run_1", after=len(EVENTS))) == []
     assert len(handler.asked) == 1
@@ -146,6 +156,6 @@ def test_a_refusal_is_told_in_the_servers_words(content: bytes, message: str, re
 
 def test_an_answer_that_is_no_json_is_no_patchkiln() -> None:
     """Another program on the port is told as such."""
-    handler = type("Handler", (FlakyHandler,), {"asked": [], "held": 0})
+    handler = flaky(held=0)
     with serving(handler) as url, pytest.raises(ServerRefused, match="no Patchkiln server"):
         Server(url).json("GET", "/runs")
