@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -32,6 +33,18 @@ class Server(uvicorn.Server):
         """Take the engine whose streams must end at shutdown."""
         super().__init__(config)
         self._engine = engine
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Take the signals without raising them again: the engine and the store close after us."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain the streams, then shut down as uvicorn does."""
