@@ -29,11 +29,9 @@ BUILTIN_AGENT = "builtin"
 
 
 def _sendable(text: str) -> str:
-    """Refuse what no argument, file or database can hold."""
-    if "\0" in text:
+    """Refuse what no argument, file or database can hold: NUL, and half a surrogate pair."""
+    if b"\0" in text.encode():
         raise ValueError("must not contain a NUL character")
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must not contain half a surrogate pair")
     return text
 
 
