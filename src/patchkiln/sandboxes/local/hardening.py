@@ -14,7 +14,8 @@ _FILTER = build_filter(syscalls.MACHINE) if syscalls.MACHINE in syscalls.SUPPORT
 
 def set_resource_limits(limits: LimitsPlan) -> None:
     """Set the limits of each process; that on processes counts all of the box's user together."""
-    largest_file = max(limits["disk_bytes"], limits["tmp_bytes"])
+    # Above every disk, which is to be full before a signal ends the writer; against sparse giants.
+    largest_file = 2 * max(limits["disk_bytes"], limits["tmp_bytes"])
     wanted = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: largest_file,

@@ -43,7 +43,7 @@ _SOCK_TYPE_MASK: Final = 0xF
 _SOCK_RAW: Final = 3
 
 # name: (number on x86_64, number on aarch64); None where the machine has no such call.
-_DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
+DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "_sysctl": (156, None),
     "acct": (163, 89),
     "add_key": (248, 217),
@@ -107,7 +107,7 @@ _DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "ustat": (136, None),
     "vhangup": (153, 58),
 }
-_JUDGED: Final = {
+JUDGED: Final = {
     "x86_64": {"clone": 56, "unshare": 272, "ioctl": 16, "socket": 41},
     "aarch64": {"clone": 220, "unshare": 97, "ioctl": 29, "socket": 198},
 }
@@ -123,10 +123,10 @@ class _Instruction(NamedTuple):
 
 def build_filter(machine: str) -> bytes:
     """Return the filter for a machine, ``x86_64`` or ``aarch64``, as the kernel takes it."""
-    calls = _JUDGED[machine]
+    calls = JUDGED[machine]
     column = _MACHINES.index(machine)
     program = [*_only_architecture(_AUDIT[machine]), *_only_known()]
-    for numbers in _DENIED.values():
+    for numbers in DENIED.values():
         number = numbers[column]
         if number is not None:
             program += _on_call(number, [_fail(errno.EPERM)])

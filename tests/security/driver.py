@@ -1,0 +1,117 @@
+"""A server in small: makes local sandboxes for the tests that drive it over stdin and stdout.
+
+A process of its own, so that the same tests can look at sandboxes that root started, and at those
+of an ordinary user. One JSON object a line, each answered by one.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from patchkiln.domain.repository import Checkout
+from patchkiln.errors import PatchkilnError
+from patchkiln.ports.sandbox import (
+    HostMount,
+    NetworkTarget,
+    Sandbox,
+    SandboxLimits,
+    SandboxSpec,
+    capture,
+    new_sandbox_id,
+)
+from patchkiln.sandboxes.local.provider import LocalSandboxes
+
+
+class Driver:
+    """Answers requests."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Take the provider's data directory."""
+        self._provider = LocalSandboxes(data_dir)
+        self._boxes: dict[str, Sandbox] = {}
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer one request; an error of ours is an answer."""
+        operation = getattr(self, f"do_{request.pop('op')}")
+        try:
+            return dict(await operation(**request))
+        except PatchkilnError as error:
+            return {"error": type(error).__name__, "message": error.message}
+
+    async def do_isolation(self) -> dict[str, Any]:
+        """Run the self-test."""
+        isolation = await self._provider.isolation()
+        return {"level": isolation.level, "reason": isolation.reason, "pid": os.getpid()}
+
+    async def do_create(
+        self,
+        limits: dict[str, int],
+        base: str | None,
+        mounts: list[dict[str, Any]],
+        network: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Make a sandbox."""
+        spec = SandboxSpec(
+            id=new_sandbox_id(),
+            base=None if base is None else _checkout(Path(base)),
+            limits=SandboxLimits(**limits),
+            mounts=tuple(HostMount(source=Path(entry.pop("source")), **entry) for entry in mounts),
+            network=tuple(NetworkTarget(**entry) for entry in network),
+        )
+        self._boxes[spec.id] = await self._provider.create(spec)
+        return {"box": spec.id}
+
+    async def do_run(self, box: str, argv: list[str], timeout_s: float) -> dict[str, Any]:
+        """Run a command to its end."""
+        output = await capture(await self._boxes[box].exec(argv, timeout_s=timeout_s))
+        return {
+            "exit_code": output.status.exit_code,
+            "reason": output.status.reason,
+            "stdout": output.stdout.decode(errors="replace"),
+            "stderr": output.stderr.decode(errors="replace"),
+        }
+
+    async def do_read(self, box: str, path: str) -> dict[str, Any]:
+        """Read a file through the sandbox's own call."""
+        data = await self._boxes[box].read(path, max_bytes=1 << 20)
+        return {"text": data.decode(errors="replace")}
+
+    async def do_destroy(self, box: str) -> dict[str, Any]:
+        """Destroy a sandbox."""
+        await self._boxes.pop(box).destroy()
+        return {}
+
+    async def close(self) -> None:
+        """Destroy all that is left."""
+        await self._provider.close()
+
+
+def _checkout(path: Path) -> Checkout:
+    return Checkout(
+        repository="example",
+        commit="0" * 40,
+        branch="main",
+        path=path,
+        file_count=1,
+        size_bytes=1,
+        cached=True,
+    )
+
+
+async def serve(data_dir: Path) -> None:
+    """Answer until stdin ends."""
+    driver = Driver(data_dir)
+    try:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            answer = await driver.answer(json.loads(line))
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+    finally:
+        await driver.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))

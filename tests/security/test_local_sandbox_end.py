@@ -1,0 +1,131 @@
+"""What the local sandbox promises about its end: nothing survives."""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.security.machine import Box, Machine, Refused, processes_in
+
+DAEMON = "setsid sh -c 'setsid sleep 1111 & exit' >/dev/null 2>&1 </dev/null"
+DEADLINE_S = 30.0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, within a bound that only a failure reaches."""
+    until = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def own(machine: Machine) -> Machine:
+    """Start a second machine for the same user, which the test may kill."""
+    return Machine(machine.identity, Path(tempfile.mkdtemp(prefix="patchkiln-test-")))
+
+
+def mounts() -> set[str]:
+    """Return the mounts of the host."""
+    return set(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def groups_of(pids: list[int]) -> set[str]:
+    """Return the control groups of our making that processes are in, relative to their mount."""
+    groups: set[str] = set()
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            group = line.split(":", 2)[2]
+            groups |= {group} if "/patchkiln-" in group else set()
+    return groups
+
+
+def directories(groups: set[str]) -> list[Path]:
+    """Return where control groups are in the file system."""
+    below = [group.lstrip("/") for group in groups]
+    roots = [path for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir()]
+    candidates = [root / name for root in (Path("/sys/fs/cgroup"), *roots) for name in below]
+    return [path for path in candidates if path.is_dir()]
+
+
+def test_nothing_survives_destroy(machine: Machine) -> None:
+    """Daemons that left session and parent end with the box, and so do its control groups."""
+    box = machine.box()
+    box.sh(DAEMON)
+    namespace = box.namespace()
+    alive = processes_in(namespace)
+    assert len(alive) >= 2
+    groups = groups_of(alive)
+    assert (machine.identity == "user") or directories(groups)
+    box.destroy()
+    assert processes_in(namespace) == []
+    assert directories(groups) == []
+
+
+def test_boxes_mount_nothing_on_the_host(machine: Machine) -> None:
+    """The host's table of mounts is the same with a box and without."""
+    before = mounts()
+    base = machine.data_dir / "mounted"
+    base.mkdir(exist_ok=True)
+    box = machine.box(base=base)
+    assert mounts() == before
+    box.destroy()
+
+
+def test_a_killed_server_leaves_nothing(own: Machine) -> None:
+    """No process and no mount after kill -9; its control groups go with the next start."""
+    before = mounts()
+    box = own.box()
+    box.sh(DAEMON)
+    namespace = box.namespace()
+    groups = groups_of(processes_in(namespace))
+    own.kill()
+    wait_for(lambda: not processes_in(namespace))
+    assert mounts() == before
+    successor = Machine(own.identity, own.data_dir)
+    successor.box().destroy()
+    wait_for(lambda: not directories(groups))
+    successor.close()
+    shutil.rmtree(own.data_dir)
+
+
+def test_a_killed_zygote_ends_its_boxes_and_is_replaced(own: Machine) -> None:
+    """Every box is lost at once, which is told; the next one comes from a new zygote."""
+    box = own.box()
+    box.sh(DAEMON)
+    namespace = box.namespace()
+    parent = min(processes_in(namespace))
+    fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
+    os.kill(int(fields[1]), signal.SIGKILL)
+    wait_for(lambda: not processes_in(namespace))
+    with pytest.raises(Refused, match="SandboxLost"):
+        box.sh("true")
+    assert own.box().sh("echo alive") == "alive"
+    own.close()
+    shutil.rmtree(own.data_dir)
+
+
+def test_the_first_process_withstands_its_box(box: Box) -> None:
+    """It can be neither killed nor stopped from inside."""
+    box.sh("kill -9 1; kill -STOP 1; kill -TERM 1; kill -SEGV 1; kill -9 -1")
+    assert box.sh("echo alive") == "alive"
+
+
+def test_a_tree_that_is_hard_to_delete_delays_nothing(machine: Machine) -> None:
+    """Deep, locked and oddly named directories go with the box as if they were nothing."""
+    box = machine.box()
+    code = """
+for _ in range(2000):
+    os.mkdir('d'); os.chdir('d')
+os.chdir('/workspace')
+os.mkdir(b'\\xff\\n'); os.chmod(b'\\xff\\n', 0)
+"""
+    assert box.python(code) == ""
+    namespace = box.namespace()
+    box.destroy()
+    assert processes_in(namespace) == []
