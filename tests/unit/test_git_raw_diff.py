@@ -2,10 +2,15 @@
 
 import pytest
 
-from patchkiln.domain.patch import ChangeKind
-from patchkiln.sandboxes.local.raw_diff import parse_changes
+from patchkiln.domain.patch import ChangeKind, FileChange
+from patchkiln.sandboxes.local import raw_diff
 
 OLD, NEW = b"1" * 40, b"2" * 40
+
+
+def parse_changes(output: bytes) -> tuple[FileChange, ...]:
+    """Parse git's output, which ends each field in NUL."""
+    return raw_diff.parse_changes(output.split(b"\0")[:-1])
 
 
 def raw(kind: bytes, *names: bytes) -> bytes:

@@ -46,6 +46,7 @@ ARTEFACTS = (
 # Bytes as they are; files by their content alone. These stand above the tree's own .gitattributes.
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding !diff"
 
+# By the names of the script's lists, in its order.
 _NOTES = {
     "refused": "Git directories inside the tree are left out of the patch: ",
     "special": "Pipes, sockets and devices are left out of the patch: ",
@@ -94,7 +95,7 @@ async def clean_room_diff(
     output = await capture(execution, max_bytes=max_bytes)
     if output.status.exit_code or output.dropped_bytes:
         _fail(output)
-    return _patch(_sections(output.stdout), max_new_file_bytes, max_patch_bytes)
+    return _patch(output.stdout, max_new_file_bytes, max_patch_bytes)
 
 
 def _fail(output: CapturedOutput) -> NoReturn:
@@ -106,34 +107,26 @@ def _fail(output: CapturedOutput) -> NoReturn:
     )
 
 
-def _sections(output: bytes) -> dict[str, bytes]:
-    """Split what the script printed."""
-    head, _, body = output.partition(b"\n\n")
-    sections: dict[str, bytes] = {}
-    start = 0
-    for line in head.decode("ascii").splitlines():
-        name, size = line.split()
-        sections[name] = body[start : start + int(size)]
-        start += int(size)
-    return sections
-
-
-def _patch(sections: dict[str, bytes], max_new_file_bytes: int, max_patch_bytes: int) -> Patch:
-    changes = parse_changes(sections["changes"])
-    diff = sections["patch"]
-    if len(diff) > max_patch_bytes:
+def _patch(output: bytes, max_new_file_bytes: int, max_patch_bytes: int) -> Patch:
+    """Read what the script printed."""
+    lists: dict[str, list[bytes]] = {}
+    for name in (*_NOTES, "ignored", "changes"):
+        lists[name], output = _cut_list(output)
+    if len(output) > max_patch_bytes:
         raise PatchError(f"The patch is larger than {max_patch_bytes >> 20} MiB.")
-    ignored = set(_names(sections["ignored"]))
+    ignored = set(lists["ignored"])
     notes = tuple(
         text.format(limit=max_new_file_bytes >> 20) + _listed(told)
-        for section, text in _NOTES.items()
-        if (told := [name for name in _names(sections[section]) if name not in ignored])
+        for name, text in _NOTES.items()
+        if (told := [path for path in lists[name] if path not in ignored])
     )
-    return Patch(diff=diff, changes=changes, notes=notes)
+    return Patch(diff=output, changes=parse_changes(lists["changes"]), notes=notes)
 
 
-def _names(section: bytes) -> list[bytes]:
-    return section.split(b"\0")[:-1]
+def _cut_list(output: bytes) -> tuple[list[bytes], bytes]:
+    """Take one list off the front: no name in it is empty, an empty one ends it."""
+    names, _, rest = (b"\0" + output).partition(b"\0\0")
+    return names.split(b"\0")[1:], rest
 
 
 def _listed(names: list[bytes]) -> str:

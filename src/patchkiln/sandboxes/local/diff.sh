@@ -1,6 +1,7 @@
 # Runs in a clean room: a fresh box in which /workspace shows the final tree, in a layer of its own,
-# and /base the untouched checkout. Prints a line "NAME SIZE" for each section, an empty line, and
-# the sections. Needs GNU find, sed and stat; starts as few programs as it can.
+# and /base the untouched checkout. Prints the lists below, each of them names that end in NUL and
+# after the last one a NUL, then git's list of changes in the same form, then the patch. Needs GNU
+# find, grep and sed, and starts as few programs as it can.
 # Arguments: largest new file and largest patch in bytes, exclude patterns, attributes.
 set -eu
 max_file=$1 max_patch=$2 exclude=$3 attributes=$4
@@ -68,24 +69,24 @@ restore='
         of_base="/base${path#/workspace}"
         [ ! -e "$of_base" ] || cp -a "$of_base" "$path"
     done'
-populated='
-    for path; do
-        [ -z "$(ls -A "$path")" ] || printf "%s\0" "$path"
-    done'
 only_new='
     for path; do
         [ -e "/base${path#/workspace}" ] || printf "%s\0" "$path"
     done'
-each() { # script, lists: run the script on every name of the lists
-    script=$1
-    shift
-    cat "$@" | xargs -0 -r sh -c "$script" -
+populated='
+    for path; do
+        [ -z "$(ls -A "$path")" ] || printf "%s\0" "$path"
+    done'
+each() { # list, script: run the script on every name of the list
+    [ ! -s "$1" ] || xargs -0 sh -c "$2" - <"$1"
 }
-: >new
-[ ! -s large ] || each "$only_new" large >new
-cat refused special unreadable new >left_out
-[ ! -s left_out ] || each "$discard" left_out
-[ ! -s unreadable ] || each "$restore" unreadable
+each large "$only_new" >new
+: >left_out
+if [ -s refused ] || [ -s special ] || [ -s unreadable ] || [ -s new ]; then
+    cat refused special unreadable new >left_out
+fi
+each left_out "$discard"
+each unreadable "$restore"
 
 # Entries without any times are read again, the others are as the checkout left them.
 cp "$base/.git/index" "$GIT_INDEX_FILE"
@@ -94,15 +95,17 @@ if [ -s changed ]; then
     git read-tree --reset HEAD
 fi
 (cd "$work" && git add --all)
-: >submodules
 : >ignored
-if [ -s changed ]; then
-    git ls-files --stage -z | sed -z -n 's|^160000 [^\t]*\t|/workspace/|p' >links
-    [ ! -s links ] || each "$populated" links >submodules
-fi
 if [ -s left_out ]; then
     (cd "$work" && git check-ignore -z --stdin) <left_out >ignored || [ $? -eq 1 ]
 fi
+# Git looks into no submodule. The bytes are a submodule's mode in the index; where grep cannot say,
+# the index is listed.
+: >links
+if [ -s changed ] && { grep -qaP '\0\0\xe0\0' "$GIT_INDEX_FILE" || [ $? -gt 1 ]; }; then
+    git ls-files --stage -z | sed -z -n 's|^160000 [^\t]*\t|/workspace/|p' >links
+fi
+each links "$populated" >submodules
 
 git diff --cached --raw --numstat -z -M --no-ext-diff --no-textconv HEAD >changes
 # The kernel ends a diff that grows past the limit.
@@ -111,7 +114,6 @@ git diff --cached --raw --numstat -z -M --no-ext-diff --no-textconv HEAD >change
     exec git diff --cached --binary --full-index -M --no-ext-diff --no-textconv --no-color \
         --src-prefix=a/ --dst-prefix=b/ HEAD >patch
 ) || [ "$(stat -c %s patch)" -gt "$max_patch" ]
-set -- refused special unreadable new long ignored submodules changes patch
-stat -c '%n %s' "$@"
-echo
-cat "$@"
+printf '\0' >end
+cat refused end special end unreadable end new end long end submodules end ignored end \
+    changes end patch

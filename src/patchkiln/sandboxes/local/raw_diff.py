@@ -1,6 +1,6 @@
 """Reads what ``git diff --raw --numstat -z`` prints (git-diff(1), "Raw output format"). Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from patchkiln.domain.patch import ChangeKind, FileChange
@@ -14,9 +14,12 @@ _KINDS = {
 }
 
 
-def parse_changes(output: bytes) -> tuple[FileChange, ...]:
-    """Return the changed files in git's order. Raises `ValueError` for anything else."""
-    fields = iter(output.decode("utf-8", "surrogateescape").split("\0")[:-1])
+def parse_changes(output: Iterable[bytes]) -> tuple[FileChange, ...]:
+    """Return the changed files in git's order, from its fields without their NULs.
+
+    Raises `ValueError` for anything else.
+    """
+    fields = (field.decode("utf-8", "surrogateescape") for field in output)
     changes: dict[str, FileChange] = {}
     for field in fields:
         if field.startswith(":"):
