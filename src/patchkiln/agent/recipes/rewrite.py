@@ -1,0 +1,187 @@
+"""One file through a recipe's rules: bytes in, bytes out, every untouched byte the same.
+
+Each rule decides on the whole file and edits only the statements around its findings, so that all
+lines outside of them are copied. A file is left alone as a whole where anything is in doubt: it
+does not parse, libcst does not give a statement back as it was, the result does not compile, or a
+second pass would change it again.
+"""
+
+import ast
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+from patchkiln.agent.recipes.python_module import PythonModule
+from patchkiln.agent.recipes.recipe import Finding, Rule
+from patchkiln.agent.recipes.source import Unfit, read_source
+from patchkiln.agent.recipes.syntax import check_compiles, parse
+
+MAX_CLAUSES = 2000
+MAX_FINDINGS = 1000
+# libcst recurses in Python, and in native code whose stack a chain of some thousand operators
+# overflows. The standard library's parser bounds the nesting, but keeps 'a and b and ...' flat.
+MAX_NESTING = 100
+MAX_REGION_CHARS = 128 << 10
+_HEADER = "if _:"
+_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What one rule did to a file. ``lines`` are those of the file before the change, from 1."""
+
+    rule: str
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewritten:
+    """The new bytes of a file and the rules that made them; none where nothing was found."""
+
+    data: bytes
+    applied: tuple[Applied, ...]
+
+
+def rewrite(
+    data: bytes, rules: Sequence[Rule], *, path: str = "", shadowed: frozenset[str] = frozenset()
+) -> Rewritten:
+    """Apply rules to a file's bytes. Raises `Unfit`, and nothing else, for whatever bytes."""
+    source = read_source(data)
+    try:
+        module = PythonModule(source.text, path=path, shadowed=shadowed)
+        result, applied = _apply_all(module, rules)
+        if applied:
+            _check(result, rules)
+    except SyntaxError as error:
+        raise Unfit(f"it is no valid Python {_VERSION}") from error
+    except (RecursionError, MemoryError) as error:
+        raise Unfit("it is nested too deeply") from error
+    except ValueError as error:
+        raise Unfit("it is no valid Python") from error
+    return Rewritten(data=source.encode(result.text), applied=tuple(applied))
+
+
+def _apply_all(module: PythonModule, rules: Sequence[Rule]) -> tuple[PythonModule, list[Applied]]:
+    """Apply the rules one after the other; lines are told as they were at first."""
+    if len(module.clauses) > MAX_CLAUSES:
+        raise Unfit(f"it has more than {MAX_CLAUSES} except clauses")
+    applied: list[Applied] = []
+    original = module
+    for rule in rules:
+        findings = _findings(rule, module)
+        if not findings:
+            continue
+        told = findings if module is original else _findings(rule, original)
+        lines = tuple(finding.line for finding in told if finding.counted)
+        applied.append(Applied(rule=rule.id, lines=lines))
+        edited = _again(module, _edited(module, rule, findings))
+        if module is original and len(edited.lines) == len(original.lines):
+            original = edited
+        module = edited
+    return module, applied
+
+
+def _again(module: PythonModule, text: str) -> PythonModule:
+    return PythonModule(text, path=module.path, shadowed=module.shadowed)
+
+
+def _findings(rule: Rule, module: PythonModule) -> list[Finding]:
+    findings = list(islice(rule.find(module), MAX_FINDINGS + 1))
+    if len(findings) > MAX_FINDINGS:
+        raise Unfit(f"a rule finds more than {MAX_FINDINGS} places in it")
+    return findings
+
+
+def _check(module: PythonModule, rules: Sequence[Rule]) -> None:
+    """Raise `Unfit` where the result would not do as a last word."""
+    check_compiles(module.text)
+    if any(_findings(rule, module) for rule in rules):
+        raise Unfit("a second pass would change it again")
+
+
+def _edited(module: PythonModule, rule: Rule, findings: Sequence[Finding]) -> str:
+    """Return the text with one rule's edits and insertions, everything else as it was."""
+    pieces = [(each.after_line, each.after_line, each.text) for each in rule.insert(module)]
+    pieces += [
+        (region.first_line - 1, region.last_line, _edit(module, rule, region))
+        for region in _regions(findings)
+    ]
+    result: list[str] = []
+    line = 0
+    for begin, stop, text in sorted(pieces, key=lambda piece: piece[0]):
+        if begin < line:
+            raise Unfit("two changes overlap")
+        result += [*module.lines[line:begin], text]
+        line = stop
+    return "".join([*result, *module.lines[line:]])
+
+
+@dataclass(slots=True, kw_only=True)
+class _Region:
+    """Whole lines with one or more findings."""
+
+    first_line: int
+    last_line: int
+    findings: list[Finding]
+
+
+def _regions(findings: Sequence[Finding]) -> list[_Region]:
+    """Return the statements that the findings name; of two that overlap the union."""
+    regions: list[_Region] = []
+    for finding in sorted(findings, key=lambda finding: finding.first_line):
+        if regions and finding.first_line <= regions[-1].last_line:
+            regions[-1].last_line = max(regions[-1].last_line, finding.last_line)
+            regions[-1].findings.append(finding)
+        else:
+            first, last = finding.first_line, finding.last_line
+            regions.append(_Region(first_line=first, last_line=last, findings=[finding]))
+    return regions
+
+
+def _edit(module: PythonModule, rule: Rule, region: _Region) -> str:
+    """Return the new text of a region."""
+    text = "".join(module.lines[region.first_line - 1 : region.last_line])
+    # An indented statement is no module; under a condition it is.
+    header = _HEADER + module.newline if module.margin(region.first_line) else ""
+    tree = _parse(header + text)
+    shift = bool(header) - region.first_line + 1
+    wanted = {
+        (finding.place[0] + shift, finding.place[1]): finding.text for finding in region.findings
+    }
+    positions = MetadataWrapper(tree, unsafe_skip_copy=True).resolve(PositionProvider)
+    edit = rule.edit(wanted, positions, module.indent)
+    changed = tree.visit(edit).code
+    if edit.done != wanted.keys():
+        raise Unfit("a place to change was not found again")
+    return changed.removeprefix(header)
+
+
+def _parse(text: str) -> cst.Module:
+    """Parse with libcst what it can write back exactly, and what cannot overflow its stack."""
+    if len(text) > MAX_REGION_CHARS:
+        raise Unfit("a statement in it is too long")
+    if _nesting(parse(text)) > MAX_NESTING:
+        raise Unfit("it is nested too deeply")
+    try:
+        tree = cst.parse_module(text)
+    except cst.ParserSyntaxError as error:
+        raise Unfit("it is no valid Python for libcst") from error
+    if tree.code != text:
+        raise Unfit("libcst cannot write it back exactly")
+    return tree
+
+
+def _nesting(tree: ast.AST) -> int:
+    """Return the depth of a tree, in which a chain of ``and`` or ``or`` counts by its length."""
+    deepest = 0
+    pending = [(tree, 0)]
+    while pending:
+        node, depth = pending.pop()
+        deepest = max(deepest, depth)
+        depth += len(node.values) if isinstance(node, ast.BoolOp) else 1
+        pending.extend((child, depth) for child in ast.iter_child_nodes(node))
+    return deepest
