@@ -37,6 +37,7 @@ def check_output(output: str | None) -> None:
 
 def _show(diff: str) -> None:
     console = Console(highlight=False)
+    console.print()
     for line in plain(diff).split("\n")[:-1]:
         console.print(Text(line, _style(line)), soft_wrap=True)
 

@@ -143,7 +143,7 @@ class LiveProgress:
         self._step = ""
         self._since = time.monotonic()
         self._lines: list[Line] = []
-        self._activity = ""
+        self._activity = "Starting"
         self._percent = 0
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(
@@ -161,6 +161,7 @@ class LiveProgress:
         self._activity = one_line(frame.message)
         self._lines += lines_of(frame)
         if frame.event == STEP_COMPLETED:
+            self._activity = ""
             self._end(Tone.GOOD, number(frame.data, "duration_ms"))
         elif frame.summary is not None:
             self._finish(frame)
@@ -176,10 +177,12 @@ class LiveProgress:
 
     def _end(self, tone: Tone, milliseconds: int | None) -> None:
         mark = Text(MARKS.get(tone, "·"), STYLES[tone])
-        self._console.print(_heading(mark, self._step, milliseconds))
-        for line in self._lines:
-            self._console.print(_indented(line))
+        heading, lines = _heading(mark, self._step, milliseconds), self._lines
         self._lines, self._step = [], ""
+        # Before the block is printed for good, so that it never stands there twice.
+        self._live.refresh()
+        for part in (heading, *map(_indented, lines)):
+            self._console.print(part)
 
     def _finish(self, frame: Frame) -> None:
         if self._lines:

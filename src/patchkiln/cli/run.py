@@ -3,11 +3,10 @@
 from argparse import Namespace
 
 from patchkiln.cli.exit_codes import exit_code_of
-from patchkiln.cli.frame import text
+from patchkiln.cli.frame import Frame, text
 from patchkiln.cli.local_clone import LocalClone, find_clone, is_path
 from patchkiln.cli.patch_output import check_output, write_patch
 from patchkiln.cli.progress import Progress, open_progress
-from patchkiln.cli.run_here import run_here
 from patchkiln.cli.run_there import run_there
 from patchkiln.domain.run import Outcome
 from patchkiln.errors import InvalidRequest
@@ -28,14 +27,24 @@ def execute(arguments: Namespace) -> int:
         progress.note(
             "Uncommitted changes are not part of the run: it starts from the last commit."
         )
-    start = run_here if arguments.server is None else run_there
-    last, diff = start(arguments, clone, progress)
+    with progress:
+        last, diff = _run(arguments, clone, progress)
     outcome = text(last.summary or {}, "outcome")
     if diff and (arguments.output is not None or not arguments.json):
         write_patch(diff, arguments.output)
     if diff and arguments.apply and clone is not None:
         _apply(clone, diff, outcome, progress)
     return exit_code_of(outcome)
+
+
+def _run(
+    arguments: Namespace, clone: LocalClone | None, progress: Progress
+) -> tuple[Frame, bytes | None]:
+    if arguments.server is not None:
+        return run_there(arguments, clone, progress)
+    from patchkiln.cli.run_here import run_here  # noqa: PLC0415 - the server's parts take a second
+
+    return run_here(arguments, clone, progress)
 
 
 def _apply(clone: LocalClone, diff: bytes, outcome: str, progress: Progress) -> None:

@@ -61,7 +61,7 @@ async def _watch(engine: RunEngine, run_id: str, progress: Progress) -> Frame:
         cancelling.append(asyncio.create_task(engine.cancel(run_id)))
 
     frame = Frame(data={})
-    with progress, interruptible(cancel):
+    with interruptible(cancel):
         async with aclosing(engine.follow(run_id)) as batches:
             async for batch in batches:
                 for event in batch:

@@ -23,14 +23,13 @@ def run_there(
     server = server_of(arguments)
     stream = server.open("POST", "/code", body_of(arguments, clone))
     run_id = stream.headers["X-Run-Id"]
-    with progress:
-        seen = _Seen(progress)
-        try:
-            seen.show_all(follow(server, run_id, stream=stream))
-        except KeyboardInterrupt:
-            progress.note("Cancelling, and keeping what is done so far. Ctrl-C again leaves it.")
-            server.json("POST", run_path(run_id) + "/cancel")
-            seen.show_all(follow(server, run_id, after=seen.last.seq))
+    seen = _Seen(progress)
+    try:
+        seen.show_all(follow(server, run_id, stream=stream))
+    except KeyboardInterrupt:
+        progress.note("Cancelling, and keeping what is done so far. Ctrl-C again leaves it.")
+        server.json("POST", run_path(run_id) + "/cancel")
+        seen.show_all(follow(server, run_id, after=seen.last.seq))
     return seen.last, patch_of(server, run_id)
 
 
