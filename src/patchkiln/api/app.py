@@ -74,6 +74,5 @@ def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
         "allow_origins": origins,
         "allow_methods": ("*",) if permissive else ALLOWED_METHODS,
         "allow_headers": ("*",) if permissive else ALLOWED_HEADERS,
-        "allow_private_network": permissive,
         "expose_headers": EXPOSED_HEADERS,
     }

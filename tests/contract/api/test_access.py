@@ -146,6 +146,14 @@ async def test_the_preflight_of_every_call_passes(locked: StagedServer) -> None:
         assert method in answer.headers["access-control-allow-methods"]
 
 
+async def test_a_public_page_is_not_let_into_the_private_network(server: StagedServer) -> None:
+    """Browsers that ask are told no: open to every origin is not open to the whole internet."""
+    headers = {**preflight("POST", OURS), "Access-Control-Request-Private-Network": "true"}
+    answer = await server.client.options("/code", headers=headers)
+    assert answer.status_code == 400
+    assert "access-control-allow-private-network" not in answer.headers
+
+
 async def test_a_page_can_read_why_it_was_refused(locked: StagedServer) -> None:
     """Errors carry the headers of CORS too."""
     headers = {"Origin": ORIGIN}

@@ -5,6 +5,9 @@ import json
 import re
 from typing import Any
 
+import pytest
+
+from patchkiln.api.sample import sample_batches
 from patchkiln.domain.event import EventType
 from patchkiln.pipeline.steps import STEPS
 from tests.support.sse import RawStream, frames
@@ -142,8 +145,17 @@ async def test_the_sample_is_a_complete_run(server: StagedServer) -> None:
     assert len({frame["run_id"] for frame in told}) == 1
 
 
+async def test_the_sample_is_paced_as_a_run_is() -> None:
+    """A client's progress can be watched: what comes next takes its time."""
+    batches = sample_batches(pause_s=3600)
+    assert [event.seq for event in await anext(batches)] == [1]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await anext(batches)
+
+
 async def test_the_sample_comes_piece_by_piece_and_leaves_nothing(server: StagedServer) -> None:
-    """It is paced as a run is, two readers have samples of their own, and no run is created."""
+    """Each frame is one write, two readers have samples of their own, and no run is created."""
     async with (
         RawStream(server.url, "/stream-dummy") as first,
         RawStream(server.url, "/stream-dummy") as second,
