@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from patchkiln.domain.repository import Checkout, RepositoryUrl
 from patchkiln.errors import (
@@ -26,6 +27,9 @@ from patchkiln.repositories import GitRepositories
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.support.clones import fetch, fetch_all, git_source, local_sandboxes
 from tests.support.git_server import Answer, Content, GitServer, Program, Symlink, git
+from tests.support.git_server import commit as add_commit
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FILES: dict[str, Content] = {
     "README.md": b"hello\n",
@@ -59,17 +63,17 @@ def prefix(address: Callable[[str], str]) -> str:
     return address("").removesuffix(".git")
 
 
-@pytest.fixture
-async def provider(tmp_path: Path) -> AsyncGenerator[LocalSandboxes]:
-    """Lend a provider of sandboxes."""
-    async with local_sandboxes(tmp_path / "data") as provider:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def provider(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[LocalSandboxes]:
+    """Lend one provider to all tests, because it examines the machine first."""
+    async with local_sandboxes(tmp_path_factory.mktemp("data")) as provider:
         yield provider
 
 
 @pytest.fixture
 def source(provider: LocalSandboxes, tmp_path: Path) -> GitRepositories:
     """Return a source with an empty cache."""
-    return git_source(provider, tmp_path / "data")
+    return git_source(provider, tmp_path)
 
 
 def in_checkout(checkout: Checkout, *arguments: str) -> str:
@@ -77,6 +81,11 @@ def in_checkout(checkout: Checkout, *arguments: str) -> str:
     command = ["git", "-c", "safe.directory=*", *arguments]
     done = subprocess.run(command, cwd=checkout.path, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def cached(directory: Path) -> list[Path]:
+    """Return everything in the cache below a directory."""
+    return list((directory / "repositories").rglob("*"))
 
 
 async def test_checkout_holds_the_blobs_own_bytes(
@@ -369,7 +378,7 @@ async def test_host_that_stalls(
 ) -> None:
     """A host that never answers ends in a time-out, and leaves no sandbox behind."""
     server.answer("p", Answer.STALL)
-    source = git_source(provider, tmp_path / "data", timeout_s=1.0)
+    source = git_source(provider, tmp_path, timeout_s=1.0)
     with pytest.raises(CloneTimeout) as caught:
         await fetch(source, server.url("p"), prefix=server.prefix)
     assert caught.value.retryable
@@ -380,7 +389,7 @@ async def test_host_that_falls_silent(
 ) -> None:
     """A host that sends nothing for too long is given up before the time limit."""
     server.answer("p", Answer.STALL)
-    source = git_source(provider, tmp_path / "data", stall_s=1)
+    source = git_source(provider, tmp_path, stall_s=1)
     with pytest.raises(CloneTimeout, match="stopped answering"):
         await fetch(source, server.url("p"), prefix=server.prefix)
 
@@ -390,14 +399,13 @@ async def test_pack_over_the_limit(
 ) -> None:
     """A pack that grows past the limit is cut off while it comes, and nothing of it stays."""
     server.add("p", {"noise": os.urandom(4 << 20)})
-    source = git_source(provider, tmp_path / "data", max_bytes=1 << 20)
+    source = git_source(provider, tmp_path, max_bytes=1 << 20)
     with pytest.raises(RepositoryTooLarge, match="1 MiB"):
         await fetch(source, server.url("p"), prefix=server.prefix)
     server.commit("p", {"noise": None, "small": b"x"})
     checkout = await fetch(source, server.url("p"), prefix=server.prefix)
     assert (checkout.path / "small").exists()
-    stored = [path for path in (tmp_path / "data" / "repositories").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in stored) < 1 << 20
+    assert sum(path.lstat().st_size for path in cached(tmp_path)) < 1 << 20
 
 
 async def test_tree_over_the_limit(
@@ -405,16 +413,16 @@ async def test_tree_over_the_limit(
 ) -> None:
     """A small pack with a large tree is refused before it is written out."""
     server.add("p", {"zeros": bytes(3 << 20)})
-    source = git_source(provider, tmp_path / "data", max_bytes=1 << 20)
+    source = git_source(provider, tmp_path, max_bytes=1 << 20)
     with pytest.raises(RepositoryTooLarge, match="1 MiB"):
         await fetch(source, server.url("p"), prefix=server.prefix)
-    assert not list((tmp_path / "data").rglob("zeros"))
+    assert not [path for path in cached(tmp_path) if path.name == "zeros"]
 
 
 async def test_too_many_files(server: GitServer, provider: LocalSandboxes, tmp_path: Path) -> None:
     """A tree with more files than allowed is refused, even one that repeats itself endlessly."""
     server.add("many", {f"f{number}": b"" for number in range(11)})
-    source = git_source(provider, tmp_path / "data", max_files=10)
+    source = git_source(provider, tmp_path, max_files=10)
     with pytest.raises(RepositoryTooLarge, match="10 files"):
         await fetch(source, server.url("many"), prefix=server.prefix)
     bomb = server.add("bomb", {"f": b""})
@@ -467,7 +475,7 @@ async def test_two_servers_share_a_cache(
 ) -> None:
     """Two sources over one directory, as two processes have them, never spoil each other's work."""
     server.add("p", FILES)
-    sources = [git_source(provider, tmp_path / "data") for _ in range(2)]
+    sources = [git_source(provider, tmp_path) for _ in range(2)]
     checkouts = await asyncio.gather(
         *(fetch(source, address("p"), prefix=prefix) for source in sources)
     )
@@ -498,3 +506,91 @@ async def test_release_is_idempotent(server: GitServer, source: GitRepositories)
     await source.release(first)
     assert (second.path / "README.md").exists()
     await source.release(second)
+
+
+async def test_full_cache_drops_what_nobody_uses(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """Over its size, the cache drops what was given back, and nothing that is in use."""
+    source = git_source(provider, tmp_path, cache_bytes=0)
+    server.add("old", FILES)
+    server.add("new", FILES)
+    old = await fetch(source, server.url("old"), prefix=server.prefix)
+    new = await fetch(source, server.url("new"), prefix=server.prefix)
+    assert (old.path / "README.md").exists()
+    await source.release(old)
+    await fetch(source, server.url("new"), prefix=server.prefix, depth=0)
+    assert not old.path.exists()
+    assert (new.path / "README.md").exists()
+    assert not (await fetch(source, server.url("old"), prefix=server.prefix)).cached
+
+
+async def test_deep_tree_can_be_dropped(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A checkout that is deeper than Python can recurse is dropped like any other."""
+    source = git_source(provider, tmp_path, cache_bytes=0)
+    server.add("deep", {"d/" * 1500 + "end": b"x"})
+    server.add("other", FILES)
+    try:
+        deep = await fetch(source, server.url("deep"), prefix=server.prefix)
+        await source.release(deep)
+        await fetch(source, server.url("other"), prefix=server.prefix)
+        assert not deep.path.exists()
+    finally:  # or pytest could not clean up after itself
+        command = ("rm", "-rf", str(tmp_path / "repositories"))
+        await asyncio.to_thread(subprocess.run, command, check=True)
+
+
+async def test_half_made_checkout_is_made_anew(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """What a crash left in the cache is neither used nor kept."""
+    server.add("p", FILES)
+    source = git_source(provider, tmp_path)
+    checkout = await fetch(source, server.url("p"), prefix=server.prefix)
+    await source.release(checkout)
+    checkouts, state = checkout.path.parent, tmp_path / "repositories" / ".state"
+    (checkouts / ".new").mkdir()
+    (checkout.path / "README.md").unlink()
+    for record in state.rglob("*.json"):
+        record.unlink()
+    again = await fetch(git_source(provider, tmp_path), server.url("p"), prefix=server.prefix)
+    assert not again.cached
+    assert (again.path / "README.md").read_bytes() == b"hello\n"
+    assert [path.name for path in checkouts.iterdir()] == [again.path.name]
+
+
+async def test_repository_of_sha256(source: GitRepositories, tmp_path: Path) -> None:
+    """A repository whose ids are SHA-256 is cloned as any other."""
+    repository = tmp_path / "r.git"
+    git(
+        "init",
+        "-q",
+        "--bare",
+        "-b",
+        "main",
+        "--object-format=sha256",
+        str(repository),
+        cwd=tmp_path,
+    )
+    commit = add_commit(repository, FILES)
+    checkout = await fetch(source, f"file://{repository}", prefix=f"file://{tmp_path}")
+    assert (checkout.commit, len(commit)) == (commit, 64)
+    assert in_checkout(checkout, "status", "--porcelain") == ""
+
+
+async def test_certificate_that_nobody_vouches_for(
+    server: GitServer, source: GitRepositories, tmp_path: Path
+) -> None:
+    """Over https the host's certificate is checked inside the sandbox, end to end."""
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    files = ("-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert"))
+    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files)
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    server.use_tls(tmp_path / "cert", tmp_path / "key")
+    server.add("p", FILES)
+    prefix = f"https://localhost:{server.port}/"
+    with pytest.raises(CloneError, match="certificate"):
+        await fetch(source, f"{prefix}p", prefix=prefix)
+    assert server.requests == []

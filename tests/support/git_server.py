@@ -12,6 +12,7 @@ first request.
 
 import enum
 import os
+import ssl
 import subprocess
 import tarfile
 import tempfile
@@ -244,6 +245,13 @@ class GitServer:
     def answer_to(self, name: str) -> tuple[Answer, str]:
         """Return what was chosen, and where a redirect leads."""
         return self._answers.get(name, (Answer.SERVE, ""))
+
+    def use_tls(self, certificate: Path, key: Path) -> None:
+        """Speak https from now on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        if self._http is not None:
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
 
     def stall(self) -> None:
         """Hold the calling request until the server stops."""
