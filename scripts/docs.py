@@ -2,6 +2,7 @@
 # ruff: noqa: INP001, T201 - a script that prints what it does
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -74,10 +75,22 @@ def readme_page() -> str:
     head, _, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition(RECORDED_BEGIN)
     tail = rest.partition(RECORDED_END)[2]
     lines = RECORDED.read_text(encoding="utf-8").splitlines()
-    # What a step's start says, its next frame says too.
-    frames = [line for line in lines if line.startswith("data: ") and "step.started" not in line]
-    run = "\n".join(f"{frame[:SHOWN_CHARS]}..." for frame in frames)
+    frames = [line for line in lines if line.startswith("data: ") and not _passing(line)]
+    run = "\n".join(itertools.chain.from_iterable(map(_shortened, frames)))
     return f"{head}{RECORDED_BEGIN}```text\n{run}\n```\n{RECORDED_END}{tail}"
+
+
+def _passing(frame: str) -> bool:
+    """Tell what the frame after it says again: a start, or git's percentages."""
+    return '.started",' in frame or '"percent":' in frame
+
+
+def _shortened(frame: str) -> Iterator[str]:
+    """Yield the beginning of a frame; of the last one also where its summary begins."""
+    yield f"{frame[:SHOWN_CHARS]}..."
+    place = frame.find('"summary":{')
+    if place > 0:
+        yield f"      {frame[place : place + 2 * SHOWN_CHARS]}..."
 
 
 def settings_page() -> str:
