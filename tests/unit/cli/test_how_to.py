@@ -12,7 +12,7 @@ from patchkiln.domain.run import Run
 from patchkiln.pipeline import runner
 from patchkiln.pipeline.context import RunContext, Services
 from patchkiln.pipeline.step import Step
-from patchkiln.stores import MemoryStore
+from patchkiln.stores.memory import MemoryStore
 from tests.support.clones import git_source, local_sandboxes
 from tests.support.runs import REQUEST
 
