@@ -11,7 +11,7 @@ from patchkiln.cli.parser import build_parser
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = ROOT / "src" / "patchkiln"
-EVENT_NAME = re.compile(r'(?:event=|\b[A-Z_]+ = )"([a-z_]+\.[a-z_]+)"')
+EVENT_NAME = re.compile(r'(?:event=|"event": |\b[A-Z_]+ = )"([a-z_]+\.[a-z_]+)"')
 EVENT_ROW = re.compile(r"^\| `([a-z_]+\.[a-z_]+)` \|", re.MULTILINE)
 # These use the same form for other things, or for events that are made up.
 OTHER_WORDS = {"cli", "sandboxes", "repositories", "stores", "sample.py"}
