@@ -221,6 +221,7 @@ PYTEST = "python3 -m pytest -q"
         ("./run", 126, "/bin/sh: 1: ./run: Permission denied", "Permission denied"),
         ("npm test", 1, 'npm error Missing script: "test"', "no such script"),
         ("npm test", 1, "Error: Cannot find module '/x/jest.js'", "package that the tests need"),
+        ("npm test", 1, "Error: Cannot find package 'vite'", "package that the tests need"),
         ("make test", 2, "make: *** [Makefile:2: test] Error 127", "Makefile needs is missing"),
         ("make test", 2, "make: *** No rule to make target 'test'.  Stop.", "no such target"),
         ("cargo test", 101, "error: could not compile `x`", "could not be built"),
@@ -236,6 +237,22 @@ def test_what_can_not_judge_is_unrunnable(
     reading = read(text, command=command, exit_code=exit_code)
     assert reading.status is CheckStatus.UNRUNNABLE
     assert reason in reading.reason
+
+
+def test_words_of_trouble_in_a_judged_output_are_nothing() -> None:
+    """What a suite prints on its way does not make it unrunnable once it has judged."""
+    text = f"ModuleNotFoundError: x\n{SUMMARY}FAILED a.py::x\n1 failed, 1 passed in 0.1s"
+    assert read(text).status is CheckStatus.FAILED
+    assert read("Cannot find module x", exit_code=0).status is CheckStatus.PASSED
+
+
+def test_a_module_that_fails_twice_has_two_names() -> None:
+    """Collected as tests and as doctests, a module fails twice; the list is whole all the same."""
+    text = f"{SUMMARY}ERROR a.py\nERROR a.py\n1 passed, 2 errors in 0.1s"
+    assert read(text).failures == {"a.py (error)", "a.py (error, again)"}
+    assert read(text).complete
+    twice = f"{SUMMARY}ERROR a.py::x\nERROR a.py::x\n1 passed, 2 errors in 0.1s"
+    assert not read(twice).complete
 
 
 def test_make_gives_its_own_meaning_to_exit_code_2() -> None:

@@ -3,6 +3,8 @@
 import pytest
 
 from patchkiln.domain.check import UNTOLD
+from patchkiln.domain.detection import files_to_read
+from patchkiln.domain.detection.tree import MAX_TOML_CHARS
 from tests.unit.detection.trees import detect, the_check
 
 PYTEST = "python3 -m pytest -q -rfE --continue-on-collection-errors"
@@ -211,3 +213,29 @@ def test_unittest_files_of_looser_names_are_found() -> None:
     """In a tests directory every name that begins with test is in unittest's own pattern."""
     check = the_check({"test/testlex.py": "import unittest", "test/helper.py": "import pytest"})
     assert check.command == "python3 -m unittest discover -s test"
+
+
+def test_files_beside_the_tests_are_no_tests() -> None:
+    """Data and helpers in a tests directory are neither read nor run."""
+    files = {"tests/testdata.json": "import unittest", "tests/helper.py": "import unittest"}
+    assert detect(files) == ()
+    assert files_to_read(tuple(files)) == ()
+
+
+def test_unittest_finds_the_top_of_a_deep_package() -> None:
+    """The top directory is the first one above the tests that is no package."""
+    packages = ("src/a/__init__.py", "src/a/b/__init__.py", "src/a/b/tests/__init__.py")
+    files = dict.fromkeys(packages, "") | {"src/a/b/tests/test_a.py": "import unittest"}
+    assert the_check(files).command.endswith("discover -s src/a/b/tests -t src")
+
+
+def test_a_path_that_tox_names_may_be_any_directory() -> None:
+    """A directory that holds nothing but directories is a place for tests too."""
+    files = {"tox.ini": "[testenv]\ncommands = pytest a/b\n", "a/b/c/d.py": ""}
+    assert the_check(files).command == f"{PYTEST} a/b"
+
+
+@pytest.mark.parametrize("waste", ["a." * 300 + "b = 1\n", "#" * MAX_TOML_CHARS + "\n"])
+def test_settings_that_would_take_minutes_to_parse_read_as_empty(waste: str) -> None:
+    """A deep dotted key and a huge file are not parsed at all."""
+    assert detect({"pyproject.toml": f"{waste}[tool.pytest]\n"}) == ()
