@@ -165,12 +165,12 @@ class ScriptedModel:
 
     def answer(
         self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
-    ) -> tuple[int, Turn]:
-        """Keep the request; return its number and its turn."""
+    ) -> tuple[Request, Turn]:
+        """Keep a request; return it and its turn."""
         with self._lock:
             request = Request(len(self.requests) + 1, path, headers, body)
             self.requests.append(request)
-            return request.number, self._turn(request)
+            return request, self._turn(request)
 
     def _turn(self, request: Request) -> Turn:
         if request.planning:
@@ -210,22 +210,22 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a completion."""
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        number, turn = self.model.answer(self.path, dict(self.headers), body)
+        request, turn = self.model.answer(self.path, dict(self.headers), body)
         match turn:
             case Fail():
                 self._fail(turn)
-            case Say() | Calls() if not body.get("stream"):
-                self._json(200, _completion(turn, number))
+            case Say() | Calls() if not request.body.get("stream"):
+                self._json(200, _completion(turn, request))
             case Say() | Calls():
-                self._stream(_events(turn, number))
+                self._stream(_events(turn, request))
                 self._write(b"0\r\n\r\n")
             case Cut(turn=half, politely=politely):
-                self._stream(_half(half, number))
+                self._stream(_half(half, request))
                 if politely:
                     self._write(b"0\r\n\r\n")
                 self.close_connection = True
             case Hang(turn=half):
-                self._stream(_half(half, number))
+                self._stream(_half(half, request))
                 self.model.closed.wait(MAX_HANG_S)
                 self.close_connection = True
             case Garbage():
@@ -259,36 +259,38 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-def _events(turn: Say | Calls, number: int) -> Iterator[str]:
+def _events(turn: Say | Calls, request: Request) -> Iterator[str]:
     """Yield the chunks of a streamed answer."""
-    yield from _content(turn, number)
-    yield _chunk({}, "tool_calls" if isinstance(turn, Calls) else "stop")
+    yield from _content(turn, request)
+    yield _chunk(request, {}, "tool_calls" if isinstance(turn, Calls) else "stop")
     if turn.tokens is not None:
-        yield json.dumps({**_base(), "choices": [], "usage": _usage(turn.tokens)})
+        yield json.dumps({**_base(request), "choices": [], "usage": _usage(turn.tokens)})
     yield "[DONE]"
 
 
-def _half(turn: Say | Calls, number: int) -> Iterator[str]:
-    events = list(_content(turn, number))
+def _half(turn: Say | Calls, request: Request) -> Iterator[str]:
+    events = list(_content(turn, request))
     yield from events[: max(2, len(events) // 2)]
 
 
-def _content(turn: Say | Calls, number: int) -> Iterator[str]:
-    yield _chunk({"role": "assistant", "content": ""})
+def _content(turn: Say | Calls, request: Request) -> Iterator[str]:
+    yield _chunk(request, {"role": "assistant", "content": ""})
     for piece in _pieces(turn.text):
-        yield _chunk({"content": piece})
+        yield _chunk(request, {"content": piece})
     calls = turn.calls if isinstance(turn, Calls) else ()
     for index, call in enumerate(calls):
         function = {"name": call.tool, "arguments": ""}
         head = {
             "index": index,
-            "id": _call_id(number, index),
+            "id": _call_id(request, index),
             "type": "function",
             "function": function,
         }
-        yield _chunk({"tool_calls": [head]})
+        yield _chunk(request, {"tool_calls": [head]})
         for piece in _pieces(call.arguments):
-            yield _chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+            yield _chunk(
+                request, {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+            )
 
 
 def _pieces(text: str) -> list[str]:
@@ -296,13 +298,13 @@ def _pieces(text: str) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def _completion(turn: Say | Calls, number: int) -> dict[str, Any]:
+def _completion(turn: Say | Calls, request: Request) -> dict[str, Any]:
     calls = turn.calls if isinstance(turn, Calls) else ()
     message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
     if calls:
         message["tool_calls"] = [
             {
-                "id": _call_id(number, index),
+                "id": _call_id(request, index),
                 "type": "function",
                 "function": {"name": call.tool, "arguments": call.arguments},
             }
@@ -311,20 +313,20 @@ def _completion(turn: Say | Calls, number: int) -> dict[str, Any]:
     reason = "tool_calls" if calls else "stop"
     choice = {"index": 0, "message": message, "finish_reason": reason}
     usage = {} if turn.tokens is None else {"usage": _usage(turn.tokens)}
-    return {**_base(), "object": "chat.completion", "choices": [choice], **usage}
+    return {**_base(request), "object": "chat.completion", "choices": [choice], **usage}
 
 
-def _chunk(delta: Mapping[str, Any], finish_reason: str | None = None) -> str:
+def _chunk(request: Request, delta: Mapping[str, Any], finish_reason: str | None = None) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    return json.dumps({**_base(), "choices": [choice]})
+    return json.dumps({**_base(request), "choices": [choice]})
 
 
-def _base() -> dict[str, Any]:
+def _base(request: Request) -> dict[str, Any]:
     return {
         "id": "chatcmpl-scripted",
         "object": "chat.completion.chunk",
         "created": 1_700_000_000,
-        "model": "scripted",
+        "model": request.body["model"],
     }
 
 
@@ -337,5 +339,5 @@ def _usage(tokens: tuple[int, int]) -> dict[str, int]:
     }
 
 
-def _call_id(number: int, index: int) -> str:
-    return f"call_{number}_{index}"
+def _call_id(request: Request, index: int) -> str:
+    return f"call_{request.number}_{index}"

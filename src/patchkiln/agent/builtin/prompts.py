@@ -54,7 +54,8 @@ def _facts(task: Task) -> str:
         "some_paths": [printable(path) for path in project.paths[:MAX_PATHS]],
         "checks_before_the_change": [_check(result) for result in task.baseline],
     }
-    return f"The repository, as data:\n{clip(json.dumps(facts, indent=1), MAX_FACTS_CHARS)}"
+    told = json.dumps(facts, indent=1, ensure_ascii=False)
+    return f"The repository, as data:\n{clip(told, MAX_FACTS_CHARS)}"
 
 
 def _check(result: CheckResult) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """A sandbox as the workspace that pydantic-ai's tools and capabilities act in."""
 
 import asyncio
+import errno
 import os
 import posixpath
 from collections.abc import Generator, Mapping, Sequence
@@ -86,8 +87,12 @@ class SandboxWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def write_bytes(self, path: str, data: bytes) -> None:
         """Replace a file's bytes, making its parents."""
-        with _translated(path):
-            await self._sandbox.write(path, data)
+        try:
+            with _translated(path):
+                await self._sandbox.write(path, data)
+        except FileExistsError as error:
+            # What exists is a file where a parent should be; writing over a file is no error.
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
 
     async def stat(self, path: str) -> FileEntry:
         """Describe what a path leads to, through symlinks."""
