@@ -20,7 +20,7 @@ from patchkiln.domain.run import (
     RunRequest,
 )
 
-PAUSE_S = 0.06
+PAUSE_S = 0.05
 SANDBOX_ID = "sbx_0000000000000000"
 REQUEST = RunRequest(
     repo_url="https://github.com/fastapi/fastapi.git",

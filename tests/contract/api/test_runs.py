@@ -402,18 +402,20 @@ async def test_one_stream_that_nobody_reads_stops_no_other(server: StagedServer)
     assert frames(whole.text)[-1]["seq"] == last
 
 
+@pytest.mark.parametrize(("frames_left", "size"), [(300, 60_000), (1, 16_000_000)])
 async def test_a_reader_that_takes_nothing_for_long_is_dropped(
-    server: StagedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, frames_left: int, size: int
 ) -> None:
-    """It holds a connection and its share of memory; it can come back where it was."""
+    """Whether frames or a heartbeat wait for it; it can come back where it was."""
     monkeypatch.setattr(stream, "SEND_TIMEOUT_S", 0.1)
-    run_id = await server.start()
-    async with RawStream(server.url, f"/runs/{run_id}/events") as reader:
-        server.stage.cue(run_id, *(note("x" * 60_000) for _ in range(300)), End())
-        await server.finished(run_id)
-        with caplog.at_level(logging.INFO, stream.__name__):
-            async with asyncio.timeout(20):
-                while "dropped a reader" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
-                    await asyncio.sleep(0.01)
-        with pytest.raises((ValueError, asyncio.IncompleteReadError, ConnectionResetError)):
-            await reader.rest()
+    async with staged_server(monkeypatch, heartbeat_s=0.05) as server:
+        run_id = await server.start()
+        async with RawStream(server.url, f"/runs/{run_id}/events") as reader:
+            await reader.until("step.started")
+            server.stage.cue(run_id, *(note("x" * size) for _ in range(frames_left)))
+            with caplog.at_level(logging.INFO, stream.__name__):
+                async with asyncio.timeout(20):
+                    while "dropped a reader" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+                        await asyncio.sleep(0.01)
+            with pytest.raises((ValueError, asyncio.IncompleteReadError, ConnectionResetError)):
+                await reader.rest()
