@@ -67,3 +67,18 @@ def test_every_command_has_its_page() -> None:
     assert listed
     for name in listed:
         assert f"## `patchkiln {name}" in page
+
+
+def test_every_claim_of_safety_names_its_test() -> None:
+    """Each line of docs/security.md that promises something ends with a test that there is."""
+    claims = re.findall(
+        r"^\* \*\*([a-z]+-[a-z]+)\*\*: (.*)$",
+        (ROOT / "docs" / "security.md").read_text(),
+        re.MULTILINE,
+    )
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(claims) > 20
+    for name, claim in claims:
+        held_by = re.fullmatch(r".+ `(test_\w+)`", claim)
+        assert held_by, name
+        assert f"def {held_by[1]}(" in tests, name
