@@ -123,15 +123,10 @@ UPDATES: tuple[StatusUpdate, ...] = (
     _completed("planning", 70, 1940),
     _started("implementation"),
     StatusUpdate(
-        event="agent.edit_failed",
+        event="agent.tool_finished",
         message="An edit did not apply: the file had changed; the agent reads it again",
         type=EventType.ERROR,
-        data={
-            "path": "fastapi/client.py",
-            "code": "edit_failed",
-            "retryable": True,
-            "remedy": "Nothing to do: the agent tries again by itself.",
-        },
+        data={"tool": "edit_file", "call_id": "call_1", "ok": False, "duration_ms": 3},
     ),
     StatusUpdate(
         event="agent.file_edited",
@@ -140,10 +135,9 @@ UPDATES: tuple[StatusUpdate, ...] = (
         data={"path": "fastapi/client.py"},
     ),
     StatusUpdate(
-        event="agent.limit_neared",
-        message="Half of the run's turns are used",
+        event="agent.price_unknown",
+        message="The model's price is not known: the limit in dollars cannot hold",
         type=EventType.WARNING,
-        data={"turns": 40, "limit": 80},
     ),
     StatusUpdate(
         event=PATCH_MADE,
