@@ -1,27 +1,35 @@
 """Checks in a real sandbox: how they are run, stopped, read and compared."""
 
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from patchkiln.domain.check import UNTOLD, Check, CheckResult, CheckStatus, Verdict
 from patchkiln.domain.verdict import compare
 from patchkiln.pipeline.checks import TAIL_BYTES, run_check
 from patchkiln.pipeline.survey import analyse
-from patchkiln.ports.sandbox import Sandbox, SandboxSpec, new_sandbox_id
-from patchkiln.sandboxes.local.provider import LocalSandboxes
-from tests.support.boxes import lent_box
+from patchkiln.ports.sandbox import Sandbox, SandboxProvider, SandboxSpec, new_sandbox_id
+from tests.support.boxes import lent_box, lent_provider
 
 MAX_OUTPUT_BYTES = 8 << 20
 GREEN = "def test_a():\n    assert True\n\n\ndef test_b():\n    assert True\n"
 RED = "def test_a():\n    assert True\n\n\ndef test_b():\n    assert 1 == 2\n"
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncGenerator[Sandbox]:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def provider(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[SandboxProvider]:
+    """Lend a provider to the whole module."""
+    async with lent_provider(tmp_path_factory.mktemp("data")) as sandboxes:
+        yield sandboxes
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sandbox(provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
     """Lend an empty sandbox."""
-    async with lent_box(tmp_path) as box:
+    async with lent_box(provider) as box:
         yield box
 
 
@@ -98,17 +106,18 @@ async def test_a_src_layout_is_imported(sandbox: Sandbox) -> None:
     assert (await run(sandbox, check)).status is CheckStatus.PASSED
 
 
-async def test_the_path_of_a_check_goes_before_the_sandboxs_own(tmp_path: Path) -> None:
+async def test_the_path_of_a_check_goes_before_the_sandboxs_own(
+    provider: SandboxProvider,
+) -> None:
     """A check's PYTHONPATH adds to what the sandbox gives its commands, and takes nothing away."""
-    provider = LocalSandboxes(tmp_path)
+    spec = SandboxSpec(id=new_sandbox_id(), env={"PYTHONPATH": "/lent"})
+    env = {"PYTHONPATH": "src", "OTHER": "too"}
+    check = Check(command='echo "$PYTHONPATH $OTHER"', source="request", env=env)
+    sandbox = await provider.create(spec)
     try:
-        spec = SandboxSpec(id=new_sandbox_id(), env={"PYTHONPATH": "/lent"})
-        env = {"PYTHONPATH": "src", "OTHER": "too"}
-        command = 'echo "$PYTHONPATH $OTHER"'
-        check = Check(command=command, source="request", env=env)
-        result = await run(await provider.create(spec), check)
+        result = await run(sandbox, check)
     finally:
-        await provider.close()
+        await sandbox.destroy()
     assert result.tail == "src:/lent too\n"
 
 

@@ -1,20 +1,29 @@
 """What the analysis sees of a repository inside a real sandbox."""
 
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from patchkiln.domain.detection import MAX_MARKER_BYTES
 from patchkiln.pipeline.survey import MAX_PATHS, analyse
-from patchkiln.ports.sandbox import Sandbox, capture
-from tests.support.boxes import lent_box
+from patchkiln.ports.sandbox import Sandbox, SandboxProvider, capture
+from tests.support.boxes import lent_box, lent_provider
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncGenerator[Sandbox]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def provider(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[SandboxProvider]:
+    """Lend a provider to the whole module."""
+    async with lent_provider(tmp_path_factory.mktemp("data")) as sandboxes:
+        yield sandboxes
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sandbox(provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
     """Lend an empty sandbox."""
-    async with lent_box(tmp_path) as box:
+    async with lent_box(provider) as box:
         yield box
 
 
