@@ -102,10 +102,3 @@ def walk(tree: ast.Module) -> Iterator[tuple[Part, Context]]:
             blocks: list[Part] = [part for name in _BLOCKS for part in getattr(node, name, ())]
             inner = context.inside(node)
             pending.extend((part, inner) for part in reversed(blocks))
-
-
-def expressions(node: Part) -> Iterator[ast.AST]:
-    """Yield the nodes of a statement's own expressions, none of its blocks'."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
-            yield from ast.walk(child)

@@ -10,7 +10,7 @@ from typing import cast
 
 from patchkiln.agent.recipes.bindings import Binding, bindings_of, names_of
 from patchkiln.agent.recipes.placement import Context, Part, walk
-from patchkiln.agent.recipes.syntax import Position, dotted, end, parse, start
+from patchkiln.agent.recipes.syntax import Position, contains, dotted, end, parse, start
 
 # Python's own line ends; str.splitlines knows more, and would count other lines than the parser.
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+\Z")
@@ -140,8 +140,17 @@ class PythonModule:
         text = self.lines[line - 1]
         return byte_column if text.isascii() else len(text.encode()[:byte_column].decode())
 
-    def owns_lines(self, node: ast.stmt) -> bool:
-        """Tell whether a statement shares none of its lines with another one."""
+    def statement_around(self, node: ast.AST) -> ast.stmt | None:
+        """Return the innermost statement with a node that shares its lines with no other."""
+        position = start(node)
+        around = [
+            part
+            for part, _ in self.statements
+            if isinstance(part, ast.stmt) and contains(part, position)
+        ]
+        return next(filter(self._owns_lines, reversed(around)), None)
+
+    def _owns_lines(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.If) and self.lines[node.lineno - 1].lstrip().startswith("elif"):
             return False
         line, _ = end(node)

@@ -93,7 +93,7 @@ def _findings(rule: Rule, module: PythonModule) -> list[Finding]:
     findings = list(islice(rule.find(module), MAX_FINDINGS + 1))
     if len(findings) > MAX_FINDINGS:
         raise Unfit(f"a rule finds more than {MAX_FINDINGS} places in it")
-    return findings
+    return sorted(findings, key=lambda finding: finding.place)
 
 
 def _check(module: PythonModule, rules: Sequence[Rule]) -> None:
@@ -145,9 +145,11 @@ def _regions(findings: Sequence[Finding]) -> list[_Region]:
 def _edit(module: PythonModule, rule: Rule, region: _Region) -> str:
     """Return the new text of a region."""
     text = "".join(module.lines[region.first_line - 1 : region.last_line])
-    # An indented statement is no module; under a condition it is.
+    # An indented statement is no module; under a condition it is. And what libcst makes of a last
+    # line without an end is not always what it was.
     header = _HEADER + module.newline if module.margin(region.first_line) else ""
-    tree = _parse(header + text)
+    footer = "" if text.endswith(("\n", "\r")) else module.newline
+    tree = _parse(header + text + footer)
     shift = bool(header) - region.first_line + 1
     wanted = {
         (finding.place[0] + shift, finding.place[1]): finding.text for finding in region.findings
@@ -157,7 +159,7 @@ def _edit(module: PythonModule, rule: Rule, region: _Region) -> str:
     changed = tree.visit(edit).code
     if edit.done != wanted.keys():
         raise Unfit("a place to change was not found again")
-    return changed.removeprefix(header)
+    return changed.removeprefix(header).removesuffix(footer)
 
 
 def _parse(text: str) -> cst.Module:
@@ -170,6 +172,11 @@ def _parse(text: str) -> cst.Module:
         tree = cst.parse_module(text)
     except cst.ParserSyntaxError as error:
         raise Unfit("it is no valid Python for libcst") from error
+    except BaseException as error:
+        # A panic of libcst's native code arrives as a BaseException whose class has no public name.
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise Unfit("libcst cannot read it") from error
     if tree.code != text:
         raise Unfit("libcst cannot write it back exactly")
     return tree

@@ -9,9 +9,10 @@ Left alone:
 
 * a call that has a time limit, by name or as the third argument of ``urlopen``, and one with
   ``*args`` or ``**kwargs``, which may hold it;
+* a call outside of any block that shares its line with another statement;
 * a streamed answer (``stream=...``): its pauses may be long by design;
-* all calls where the file sets a default of its own: it assigns an attribute of the module or the
-  session, mounts an adapter, or calls ``socket.setdefaulttimeout``.
+* calls for which the file has a default of its own: it assigns a function of the module or the
+  session, mounts an adapter on the session, or calls ``socket.setdefaulttimeout`` (``urlopen``).
 """
 
 import ast
@@ -23,7 +24,6 @@ import libcst as cst
 
 from patchkiln.agent.recipes.bindings import Binding
 from patchkiln.agent.recipes.error_handling.silencing import silenced
-from patchkiln.agent.recipes.placement import Part, expressions
 from patchkiln.agent.recipes.python_module import PythonModule
 from patchkiln.agent.recipes.recipe import Edit, Finding, Rule
 from patchkiln.agent.recipes.syntax import dotted, end, first_line, last_line
@@ -34,10 +34,10 @@ METHODS = frozenset({"delete", "get", "head", "options", "patch", "post", "put",
 SESSIONS = frozenset({"requests.Session", "requests.session", "requests.sessions.Session"})
 URLOPEN = "urllib.request.urlopen"
 URLOPEN_POSITIONAL_TIMEOUT = 3
+_REPLACEABLE = METHODS | {"send", "urlopen"}
 # None is the name of **kwargs.
 _LIMITED_BY = frozenset({"timeout", "stream", None})
 _WORTH_A_LOOK = re.compile(r"^[ \t]*(import|from)\b.*\brequests\b|\burlopen\b", re.MULTILINE)
-_OWN_DEFAULTS = frozenset({"mount", "setdefaulttimeout"})
 _Space: TypeAlias = cst.BaseParenthesizableWhitespace
 
 
@@ -52,13 +52,14 @@ class _Calls:
 
     def __init__(self, module: PythonModule) -> None:
         self._module = module
-        self._calls = [
-            (node, (*context.statements, part))
-            for part, context in module.statements
-            for node in expressions(part)
-            if isinstance(node, ast.Call)
-        ]
-        self._patched = {name.partition(".")[0] for name in module.stored_attributes}
+        self._calls = [node for node in module.nodes if isinstance(node, ast.Call)]
+        self._called = {name for node in self._calls if (name := dotted(node.func))}
+        self._socket_default = any(name.endswith("setdefaulttimeout") for name in self._called)
+        self._patched = {
+            name.partition(".")[0]
+            for name in module.stored_attributes
+            if name.rpartition(".")[2] in _REPLACEABLE
+        }
         self._sessions = {
             name for name, all_ in module.bindings.items() if self._only_sessions(name, all_)
         }
@@ -66,10 +67,8 @@ class _Calls:
     def findings(self) -> Iterator[Finding]:
         """Yield each call that can wait for ever."""
         module = self._module
-        if any(_method(node) in _OWN_DEFAULTS for node, _ in self._calls):
-            return
-        for node, around in self._calls:
-            statement = _own_lines(module, around) if self._waits_for_ever(node) else None
+        for node in self._calls:
+            statement = module.statement_around(node) if self._waits_for_ever(node) else None
             if statement and not silenced(module, node.lineno, last_line(statement), CODES):
                 yield Finding(
                     line=node.lineno,
@@ -80,19 +79,15 @@ class _Calls:
                 )
 
     def _waits_for_ever(self, node: ast.Call) -> bool:
-        target = self._module.resolve(dotted(node.func))
+        name = dotted(node.func) or ""
+        target = self._module.resolve(name)
         if target == URLOPEN:
-            known = len(node.args) < URLOPEN_POSITIONAL_TIMEOUT
+            known = len(node.args) < URLOPEN_POSITIONAL_TIMEOUT and not self._socket_default
         elif target:
-            known = self._is_request(target, dotted(node.func) or "")
+            known = _is_request(target)
         else:
             known = self._is_session_method(node.func)
-        return known and _takes_timeout(node)
-
-    def _is_request(self, target: str, name: str) -> bool:
-        module, _, method = target.rpartition(".")
-        known = module in {"requests", "requests.api"} and method in METHODS
-        return known and name.partition(".")[0] not in self._patched
+        return known and name.partition(".")[0] not in self._patched and _takes_timeout(node)
 
     def _is_session_method(self, function: ast.expr) -> bool:
         if not isinstance(function, ast.Attribute) or function.attr not in METHODS - {"request"}:
@@ -103,16 +98,16 @@ class _Calls:
         return isinstance(owner, ast.Name) and owner.id in self._sessions
 
     def _only_sessions(self, name: str, bindings: Sequence[Binding]) -> bool:
-        overridden = {f"{name}.{method}" for method in (*METHODS, "send")}
-        return overridden.isdisjoint(self._module.stored_attributes) and all(
+        return f"{name}.mount" not in self._called and all(
             isinstance(each.value, ast.Call)
             and self._module.resolve(dotted(each.value.func)) in SESSIONS
             for each in bindings
         )
 
 
-def _method(node: ast.Call) -> str | None:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else None
+def _is_request(target: str) -> bool:
+    module, _, method = target.rpartition(".")
+    return module in {"requests", "requests.api"} and method in METHODS
 
 
 def _takes_timeout(node: ast.Call) -> bool:
@@ -120,12 +115,6 @@ def _takes_timeout(node: ast.Call) -> bool:
     names = {keyword.arg for keyword in node.keywords}
     hidden = any(isinstance(value, ast.Starred | ast.GeneratorExp) for value in node.args)
     return bool(node.args or names) and not hidden and names.isdisjoint(_LIMITED_BY)
-
-
-def _own_lines(module: PythonModule, around: Sequence[Part]) -> ast.stmt | None:
-    """Return the innermost statement around a call that shares its lines with no other."""
-    statements = (part for part in reversed(around) if isinstance(part, ast.stmt))
-    return next(filter(module.owns_lines, statements), None)
 
 
 class HttpTimeout(Edit):

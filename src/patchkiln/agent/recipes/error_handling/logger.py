@@ -155,7 +155,7 @@ def _is_preface(node: ast.stmt) -> bool:
     match node:
         case ast.ImportFrom(module="__future__"):
             return True
-        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()):
+        case ast.Assign(targets=[ast.Name(id=name)]):
             return name.startswith("__") and name.endswith("__")
         case ast.Expr(value=ast.Constant(value=str())):
             return True
