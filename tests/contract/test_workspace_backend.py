@@ -98,3 +98,19 @@ async def test_a_dead_sandbox_is_unavailable_to_files_too(doomed: Sandbox) -> No
         await workspace.read_bytes("/workspace/a")
     with pytest.raises(WorkspaceUnavailableError):
         await workspace.exists("/workspace/a")
+
+
+async def test_a_link_is_what_it_leads_to(sandbox: Sandbox) -> None:
+    """Through a link a file has its own size; a link to nothing, or to itself, is nothing."""
+    workspace = SandboxWorkspace(sandbox)
+    await sandbox.write("target", b"12345")
+    await workspace.run(["ln", "-s", "target", "link"])
+    await workspace.run(["ln", "-s", "nowhere", "broken"])
+    await workspace.run(["ln", "-s", "loop", "loop"])
+    entry = await workspace.stat("/workspace/link")
+    assert (entry.path, entry.size, entry.is_dir) == ("/workspace/link", 5, False)
+    assert [await workspace.exists(f"/workspace/{n}") for n in ("link", "broken", "loop")] == [
+        True,
+        False,
+        False,
+    ]

@@ -33,6 +33,7 @@ from patchkiln.ports.sandbox import (
 
 MAX_FILE_BYTES = 16 << 20
 MAX_COMMAND_OUTPUT_BYTES = 4 << 20
+LEADS_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 class SandboxWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, SupportsRealpath):
@@ -126,8 +127,10 @@ class SandboxWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         """Tell whether a path leads to anything."""
         try:
             await self.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        except OSError as error:
+            if error.errno in LEADS_NOWHERE:
+                return False
+            raise
         return True
 
     async def realpath(self, path: str) -> str:
