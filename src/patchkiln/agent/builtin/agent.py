@@ -1,5 +1,6 @@
 """The agent itself: the port's two methods over one conversation each."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -64,7 +65,7 @@ class BuiltinAgent:
     async def plan(self, task: Task, sandbox: Sandbox) -> Plan:
         """Ask the model once, without tools. Without a model the plan is a refusal."""
         try:
-            model = self._model_for(task.model)
+            model = await self._model(task)
         except (ModelNotConfigured, InvalidRequest) as error:
             return _refused(error.code, error.message, error.remedy)
         bench, meter = Workbench(sandbox=sandbox), Meter(limits=task.limits)
@@ -80,7 +81,7 @@ class BuiltinAgent:
     ) -> AsyncGenerator[AgentUpdate | AgentResult]:
         """Let the model work until it is done, a limit is reached or it fails for good."""
         bench, meter = Workbench(sandbox=sandbox), Meter(limits=task.limits, spent=plan.usage)
-        agent = self._agent(self._model_for(task.model), IMPLEMENTING, meter, tools=True)
+        agent = self._agent(await self._model(task), IMPLEMENTING, meter, tools=True)
         narrator = Narrator(bench.notes, meter)
         work = self._talk(agent, bench, meter).run(implementing_prompt(task, plan))
         try:
@@ -98,6 +99,10 @@ class BuiltinAgent:
             yield AgentResult(
                 outcome=Outcome.BUDGET_EXHAUSTED, message=error.message, usage=meter.usage
             )
+
+    async def _model(self, task: Task) -> Model:
+        # A client loads its certificates when it is made, 80 ms in which no stream would move.
+        return await asyncio.to_thread(self._model_for, task.model)
 
     def _agent(
         self, model: Model, instructions: str, meter: Meter, *, tools: bool = False
