@@ -16,6 +16,13 @@ from patchkiln.agent.recipes.python_module import PythonModule
 
 # A line from 1 and a column from 0, in characters, as both syntax trees count after conversion.
 Place: TypeAlias = tuple[int, int]
+_WITHOUT_PLACES = (
+    cst.BaseParenthesizableWhitespace,
+    cst.Comma,
+    cst.EmptyLine,
+    cst.Name,
+    cst.TrailingWhitespace,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +68,16 @@ class Edit(cst.CSTTransformer):
         self._positions = positions
         self.indent = indent
         self.done: set[Place] = set()
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        """Go into everything that can hold a place; the base class would look for more hooks."""
+        return not isinstance(node, _WITHOUT_PLACES)
+
+    def on_visit_attribute(self, node: cst.CSTNode, attribute: str) -> None:
+        """Have no hook for attributes."""
+
+    def on_leave_attribute(self, original_node: cst.CSTNode, attribute: str) -> None:
+        """Have no hook for attributes."""
 
     def wanted_at(self, node: cst.CSTNode, *, end: bool = False) -> str | None:
         """Return the text for the place where an original node starts (or ends), or None."""

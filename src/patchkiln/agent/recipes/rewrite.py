@@ -8,12 +8,13 @@ second pass would change it again.
 
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import cast
 
 import libcst as cst
-from libcst.metadata import MetadataWrapper, PositionProvider
+from libcst.metadata import CodeRange, PositionProvider
 
 from patchkiln.agent.recipes.python_module import PythonModule
 from patchkiln.agent.recipes.recipe import Finding, Rule
@@ -154,12 +155,20 @@ def _edit(module: PythonModule, rule: Rule, region: _Region) -> str:
     wanted = {
         (finding.place[0] + shift, finding.place[1]): finding.text for finding in region.findings
     }
-    positions = MetadataWrapper(tree, unsafe_skip_copy=True).resolve(PositionProvider)
-    edit = rule.edit(wanted, positions, module.indent)
+    edit = rule.edit(wanted, _Positions().of(tree), module.indent)
     changed = tree.visit(edit).code
     if edit.done != wanted.keys():
         raise Unfit("a place to change was not found again")
     return changed.removeprefix(header).removesuffix(footer)
+
+
+class _Positions(PositionProvider):
+    """Where the nodes of a tree are. The library's own wrapper visits the tree once more."""
+
+    def of(self, tree: cst.Module) -> Mapping[cst.CSTNode, CodeRange]:
+        self._gen_impl(tree)
+        # The library leaves the type of lazy values open; this provider has none.
+        return cast("Mapping[cst.CSTNode, CodeRange]", self._computed)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _parse(text: str) -> cst.Module:
