@@ -112,7 +112,7 @@ def test_a_killed_zygote_ends_its_boxes_and_is_replaced(own: Machine) -> None:
 
 def test_the_first_process_withstands_its_box(box: Box) -> None:
     """It can be neither killed nor stopped from inside."""
-    box.sh("kill -9 1; kill -STOP 1; kill -TERM 1; kill -SEGV 1; kill -9 -1")
+    box.sh("n=1; while [ $n -le 64 ]; do kill -$n 1; n=$((n + 1)); done; kill -9 -1")
     assert box.sh("echo alive") == "alive"
 
 

@@ -47,6 +47,16 @@ async def test_a_missing_directory_is_told_as_a_file_error(box: Sandbox) -> None
     assert caught.value.errno == errno.ENOENT
 
 
+async def test_a_workspace_that_locks_itself_hangs_nothing(box: Sandbox) -> None:
+    """A command that can no longer enter the workspace fails, and says why."""
+    await text(box, "chmod 0 /workspace")
+    output = await run(box, "true")
+    assert output.status.exit_code == 126
+    assert b"Permission denied" in output.stderr
+    assert await text(box, "chmod 755 /workspace; echo again", cwd="/") == "again"
+    assert await text(box, "pwd") == "/workspace"
+
+
 async def test_arguments_arrive_byte_for_byte(box: Sandbox) -> None:
     """No shell looks at arguments: blanks, quotes, globs and foreign bytes pass unchanged."""
     arguments = [
@@ -279,6 +289,26 @@ async def test_a_nul_in_an_argument_is_told(box: Sandbox) -> None:
     output = await run(box, "echo", "a\0b")
     assert output.status.exit_code == 126
     assert await text(box, "echo alive") == "alive"
+
+
+async def test_names_that_no_program_has_are_told(box: Sandbox) -> None:
+    """Empty names and ones that no file can have exit 127 or 126; an empty command is a mistake."""
+    for name in ("", "a\ud800b", "x" * 5000, "a\0b"):
+        assert (await run(box, name)).status.exit_code in {126, 127}
+    with pytest.raises(ValueError, match="needs the name"):
+        await box.exec([])
+    assert await text(box, "echo alive") == "alive"
+
+
+async def test_a_command_may_steal_its_own_output(box: Sandbox) -> None:
+    """What the sandbox reads from its own pipe is lost to the reader, who is not kept waiting."""
+    code = (
+        "import os, time; r = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n"
+        "os.write(1, b'x' * 60000)\n"
+        "if not os.fork():\n os.setsid(); os.read(r, 60000); time.sleep(1000)"
+    )
+    execution = await box.exec(["python3", "-c", code])
+    assert len((await capture(execution)).stdout) <= 60_000
 
 
 async def test_many_commands_run_side_by_side(box: Sandbox) -> None:

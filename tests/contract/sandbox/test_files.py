@@ -189,6 +189,14 @@ async def test_the_workspace_itself_stays(box: Sandbox) -> None:
     assert (await box.stat("file")).kind == "file"
 
 
+@pytest.mark.parametrize("path", ["a/..", "a/.", "/", "."])
+async def test_only_what_has_a_name_is_removed(box: Sandbox, path: str) -> None:
+    """A path that ends in dots, or names the root, is refused before anything is deleted."""
+    await box.write("a/file", b"")
+    assert await failure(box.remove(path)) in {errno.EINVAL, errno.EBUSY}
+    assert (await box.stat("a/file")).kind == "file"
+
+
 async def test_a_full_disk_is_told_and_loses_nothing(provider: SandboxProvider) -> None:
     """Commands and writes get `ENOSPC`; what was there before stays, and space can be freed."""
     box = await make(provider, limits=SandboxLimits(disk_bytes=8 << 20))
@@ -198,6 +206,8 @@ async def test_a_full_disk_is_told_and_loses_nothing(provider: SandboxProvider) 
         assert b"No space left" in filled.stderr
         assert await failure(box.write("kept", b"x" * 1_000_000)) == errno.ENOSPC
         assert await box.read("kept", max_bytes=100) == b"precious"
+        assert await failure(box.write("fresh", b"x" * 1_000_000)) == errno.ENOSPC
+        assert {info.path for info in await box.list(".")} == {"/workspace/big", "/workspace/kept"}
         await box.remove("big")
         await box.write("kept", b"x" * 1_000_000)
     finally:

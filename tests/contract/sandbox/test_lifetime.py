@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -201,6 +202,32 @@ async def test_a_sandbox_that_dies_is_lost(provider: SandboxProvider) -> None:
     with pytest.raises(SandboxLost):
         await box.read("f", max_bytes=1)
     await box.destroy()
+
+
+async def test_no_descriptor_is_left_open(provider: SandboxProvider) -> None:
+    """Commands that are read, unread, killed and lost, files and ends leave nothing open here."""
+
+    async def use() -> None:
+        box = await make(provider)
+        await run(box, "cat", stdin=b"x" * 100_000)
+        await (await box.exec(["echo", "unread"])).wait()
+        await (await box.exec(["sleep", "1111"], stdin=b"x" * 100_000)).kill()
+        with pytest.raises(SandboxFileError):
+            await box.exec(["true"], cwd="nowhere")
+        await box.write("f", b"x" * 100_000)
+        with pytest.raises(SandboxFileError):
+            await box.read("f", max_bytes=1)
+        await box.exec(["sleep", "1111"])
+        await box.exec(["true"])
+        await box.destroy()
+        with pytest.raises(SandboxLost):
+            await box.exec(["true"])
+
+    await use()
+    before = await asyncio.to_thread(os.listdir, "/proc/self/fd")
+    for _ in range(3):
+        await use()
+    assert len(await asyncio.to_thread(os.listdir, "/proc/self/fd")) <= len(before)
 
 
 async def test_nothing_of_one_sandbox_is_in_the_next(provider: SandboxProvider) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from patchkiln.sandboxes.local import hardening, init, loopback, rootfs, syscalls, wire
+from patchkiln.sandboxes.local.cgroups import Doors
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOSTNAME
 from patchkiln.sandboxes.local.plan import BoxPlan
 
@@ -26,7 +27,8 @@ class Birth(NamedTuple):
     """What a new process is given.
 
     ``control`` leads to the server; ``gate`` opens when the zygote is ready; ``base`` and
-    ``mounts`` are detached mounts; ``watched``: no control group bounds the box's memory.
+    ``mounts`` are detached mounts; ``doors`` lead into the box's control groups, which bound its
+    memory; where there are none, it watches over itself.
     """
 
     plan: BoxPlan
@@ -34,7 +36,7 @@ class Birth(NamedTuple):
     gate: int
     base: int | None
     mounts: list[int]
-    watched: bool
+    doors: Doors | None
 
 
 def become_box(birth: Birth) -> NoReturn:
@@ -61,7 +63,7 @@ class _BringUp:
                 return
         wire.send(control, {"event": "ready"}, [entry.fileno() for entry in self._listeners])
         line, oom_score = self._keep_only_lines()
-        limit = self._birth.plan["limits"]["memory_bytes"] if self._birth.watched else None
+        limit = self._birth.plan["limits"]["memory_bytes"] if self._birth.doors is None else None
         init.serve(line, oom_score, limit)
 
     def _steps(self) -> Iterator[_Step]:
@@ -87,6 +89,8 @@ class _BringUp:
     def _take_identity(self) -> None:
         """Wait until the zygote has written the id maps, then be the box's user."""
         signal.set_wakeup_fd(-1)
+        if self._birth.doors is not None:
+            self._birth.doors.enter()
         if not os.read(self._birth.gate, 1):
             raise OSError
         os.setresgid(BOX_GID, BOX_GID, BOX_GID)

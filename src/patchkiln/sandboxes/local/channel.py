@@ -5,12 +5,13 @@ import itertools
 import json
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeAlias, cast
 
 from patchkiln.errors import PatchkilnError
-from patchkiln.sandboxes.local import pipes, wire
+from patchkiln.sandboxes.local import wire
 
 _MAX_TEXT_CHARS = 100
 _NUMBERS = range(1 << 63)
@@ -53,6 +54,8 @@ class Channel:
         self._ids = itertools.count(1)
         self._handlers: dict[int, Handler] = {}
         self._sending = asyncio.Lock()
+        self._room: asyncio.Future[None] | None = None
+        self._posting: set[asyncio.Task[None]] = set()
         self.closed = asyncio.Event()
         asyncio.get_running_loop().add_reader(control.fileno(), self._on_readable)
 
@@ -97,7 +100,7 @@ class Channel:
                 try:
                     wire.send(self._control, message, descriptors)
                 except BlockingIOError:
-                    await pipes.writable(self._control.fileno())
+                    await self._wait_for_room()
                 except OSError:
                     self.close()
                 else:
@@ -105,22 +108,41 @@ class Channel:
         raise self.lost()
 
     def post(self, message: dict[str, Any]) -> None:
-        """Send a small message that needs no answer; a lost line is no error."""
-        try:
-            wire.send(self._control, message)
-        except OSError:
-            self.close()
+        """Send a message that needs no answer, soon; a lost line is no error."""
+        task = asyncio.create_task(self._post(message))
+        self._posting.add(task)
+        task.add_done_callback(self._posting.discard)
 
     def close(self) -> None:
         """Close the line and tell everyone who waits. Idempotent."""
         if self.closed.is_set():
             return
         self.closed.set()
-        asyncio.get_running_loop().remove_reader(self._control.fileno())
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control.fileno())
+        if self._room is not None:
+            loop.remove_writer(self._control.fileno())
+            _settle(self._room)
         self._control.close()
         handlers, self._handlers = self._handlers, {}
         for handler in handlers.values():
             handler(None)
+
+    async def _post(self, message: dict[str, Any]) -> None:
+        with suppress(PatchkilnError):
+            await self.send(message)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the other side has read something, or the line is closed."""
+        loop = asyncio.get_running_loop()
+        self._room = loop.create_future()
+        loop.add_writer(self._control.fileno(), _settle, self._room)
+        try:
+            await self._room
+        finally:
+            self._room = None
+            if not self.closed.is_set():
+                loop.remove_writer(self._control.fileno())
 
     def _on_readable(self) -> None:
         try:
@@ -137,6 +159,11 @@ class Channel:
         handler = self._handlers.get(reply.id)
         if handler is not None:
             handler(reply)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _resolve(replied: asyncio.Future[Reply | None], reply: Reply | None) -> None:

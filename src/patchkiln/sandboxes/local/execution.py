@@ -18,6 +18,7 @@ from patchkiln.sandboxes.local.channel import Channel, Reply
 DRAIN_S = 0.05
 KILL_GRACE_S = 10.0
 _BLOCK_BYTES = 1 << 16
+_ROUNDS_A_REST = 8
 
 StreamName: TypeAlias = Literal["stdout", "stderr"]
 
@@ -40,6 +41,8 @@ class _Output:
         try:
             data = os.read(self.descriptor, size)
         except BlockingIOError:
+            # The box can read its own pipe: then what was owed is gone.
+            self.owed = 0 if only_owed else self.owed
             return b""
         self.owed = max(self.owed - len(data), 0)
         if not data:
@@ -93,13 +96,15 @@ class LocalExecution:
         stdin: bytes | AsyncIterable[bytes],
         timeout_s: float | None,
     ) -> None:
-        """Start the command and wait until it runs, or could not be started.
+        """Start the command.
 
-        Raises `SandboxFileError` for its working directory, and `SandboxLost`.
+        Where the message asks for a confirmation, raises `SandboxFileError` for a working directory
+        that cannot be used; without one, the command starts sooner. Raises `SandboxLost`.
         """
         try:
             await self._send(message, stdin)
-            _raise_refusal(await self._accepted)
+            if message["confirm"]:
+                _raise_refusal(await self._accepted)
         except BaseException:
             self._channel.post({"op": "kill", "id": self._number})
             self._end(None)
@@ -143,13 +148,18 @@ class LocalExecution:
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Yield output as it comes."""
         self._iterated = True
+        rounds = 0
         try:
             while self._has_more():
                 chunks = self._read_once()
                 for chunk in chunks:
                     yield chunk
-                # A command that prints without end must not keep the loop from its other work.
-                await (asyncio.sleep(0) if chunks else self._wait_for_more())
+                rounds += 1
+                if not chunks:
+                    await self._wait_for_more()
+                elif rounds % _ROUNDS_A_REST == 0:
+                    # What prints without end must not keep the loop from its other work.
+                    await asyncio.sleep(0)
         finally:
             self.close()
         await self._status()

@@ -39,18 +39,22 @@ def _read(request: dict[str, Any], pipe: int) -> None:
 def _write(request: dict[str, Any], pipe: int) -> None:
     """Write in place, so that links and mode stay; take the space first, or lose nothing."""
     path: str = request["path"]
-    mode: int | None = request["mode"]
     size: int = request["size"]
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    new = not os.path.lexists(path)
     descriptor = _open_regular(path, _WRITE_FLAGS)
-    with open(descriptor, "wb", buffering=0):
+    try:
         if size:
             os.posix_fallocate(descriptor, 0, size)
-        while block := os.read(pipe, _BLOCK_BYTES):
-            _write_all(descriptor, block)
-        os.ftruncate(descriptor, size)
-        if mode is not None:
-            os.fchmod(descriptor, mode)
+    except OSError:
+        if new:
+            os.unlink(path)
+        raise
+    while block := os.read(pipe, _BLOCK_BYTES):
+        _write_all(descriptor, block)
+    os.ftruncate(descriptor, size)
+    if request["mode"] is not None:
+        os.fchmod(descriptor, request["mode"])
 
 
 def _list(request: dict[str, Any], pipe: int) -> None:
@@ -92,10 +96,13 @@ def _remove(request: dict[str, Any], pipe: int) -> None:
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         os.unlink(path)
         return
+    parent, name = os.path.split(path.rstrip("/"))
+    if name in {"", ".", ".."}:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     if os.path.ismount(path):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-    os.chdir(os.path.dirname(path.rstrip("/")))
-    _remove_tree(os.path.basename(path.rstrip("/")))
+    os.chdir(parent)
+    _remove_tree(name)
 
 
 def _remove_tree(name: str) -> None:

@@ -71,5 +71,8 @@ def write_id_maps(pid: int, uid: tuple[int, int], gid: tuple[int, int]) -> None:
         ("uid_map", f"{uid[0]} {uid[1]} 1"),
         ("gid_map", f"{gid[0]} {gid[1]} 1"),
     ):
-        with open(f"/proc/{pid}/{name}", "w", encoding="utf-8") as file:
-            file.write(text)
+        file = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)

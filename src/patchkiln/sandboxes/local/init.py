@@ -56,17 +56,27 @@ class _Init:
         try:
             os.chdir(request["cwd"])
         except (OSError, ValueError) as error:
-            self._fail(command, error)
+            if request["confirm"]:
+                self._fail(command, error)
+            else:
+                self._refuse(command, stderr, f"{request['cwd']}: {error}")
             return
         streams = [*(stdin or [self._null]), stdout, stderr]
         try:
             pid = self._spawn(request["argv"], request["env"], streams)
         except processes.CannotStart as error:
-            _tell(stderr, f"{error}\n")
-            self._send(event="ended", id=command, code=error.exit_code)
+            self._refuse(command, stderr, str(error), error.exit_code)
             return
         self._remember(command, pid)
-        self._send(event="started", id=command)
+        if request["confirm"]:
+            self._send(event="started", id=command)
+
+    def _refuse(
+        self, command: int, stderr: int, text: str, code: int = processes.NOT_RUNNABLE
+    ) -> None:
+        """End a command that never ran, and say why where it would have said so itself."""
+        _tell(stderr, f"{text}\n")
+        self._send(event="ended", id=command, code=code)
 
     def _spawn(self, argv: list[str], env: dict[str, str], streams: list[int]) -> int:
         """Start a program that the kernel kills before this process when memory is short.
@@ -197,6 +207,6 @@ def _note(_number: int, _frame: object) -> None:
 def _tell(descriptor: int, text: str) -> None:
     """Write to a pipe that nobody has written to yet, and no more than fits in at once."""
     try:
-        os.write(descriptor, os.fsencode(text)[:_PIPE_BYTES])
+        os.write(descriptor, text.encode(errors="backslashreplace")[:_PIPE_BYTES])
     except OSError:
         return

@@ -40,7 +40,7 @@ def restrict(writable: Iterable[str], readable: Iterable[str]) -> None:
     try:
         syscalls.landlock_allow(ruleset, "/", _ANYWHERE & everything)
         for place in (*_PROGRAM_PLACES, *readable):
-            if os.path.isdir(place):
+            if os.path.isdir(place) and not os.path.islink(place):
                 syscalls.landlock_allow(ruleset, place, _PROGRAMS & everything)
         for place in writable:
             syscalls.landlock_allow(ruleset, place, everything)

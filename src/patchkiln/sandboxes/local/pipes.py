@@ -13,12 +13,6 @@ async def readable(descriptor: int) -> None:
     await _wait(descriptor, loop.add_reader, loop.remove_reader)
 
 
-async def writable(descriptor: int) -> None:
-    """Wait until a descriptor can be written, or has no reader any more."""
-    loop = asyncio.get_running_loop()
-    await _wait(descriptor, loop.add_writer, loop.remove_writer)
-
-
 async def read_to_end(descriptor: int, max_bytes: int) -> bytes | None:
     """Read a non-blocking pipe to its end; None when more comes than allowed."""
     data = bytearray()
@@ -37,7 +31,8 @@ async def write_to_end(descriptor: int, data: bytes) -> bool:
         try:
             rest = rest[os.write(descriptor, rest[:_BLOCK_BYTES]) :]
         except BlockingIOError:
-            await writable(descriptor)
+            loop = asyncio.get_running_loop()
+            await _wait(descriptor, loop.add_writer, loop.remove_writer)
         except BrokenPipeError:
             return False
     return True

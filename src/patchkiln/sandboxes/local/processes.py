@@ -58,7 +58,7 @@ def start(argv: list[str], env: Mapping[str, str], streams: Sequence[int]) -> in
         code = NOT_FOUND if error.errno in {errno.ENOENT, errno.ENOTDIR} else NOT_RUNNABLE
         raise CannotStart(f"{argv[0]}: {os.strerror(error.errno or 0)}", code) from error
     except ValueError as error:
-        raise CannotStart(f"{argv[0]!r}: an argument holds a NUL", NOT_RUNNABLE) from error
+        raise CannotStart(f"{argv[0]}: {error}", NOT_RUNNABLE) from error
 
 
 def exit_code(wait_status: int) -> int:

@@ -8,7 +8,7 @@ from patchkiln.domain.patch import Patch
 from patchkiln.ports.sandbox import DEFAULT_MAX_OUTPUT_BYTES, WORKSPACE, FileInfo
 from patchkiln.sandboxes.local.calls import FileCalls
 from patchkiln.sandboxes.local.channel import Channel
-from patchkiln.sandboxes.local.execution import LocalExecution
+from patchkiln.sandboxes.local.execution import KILL_GRACE_S, LocalExecution
 from patchkiln.sandboxes.local.gate import Gate
 from patchkiln.sandboxes.local.listing import parse_entries, parse_entry, parse_path
 from patchkiln.sandboxes.local.network import Gateway
@@ -65,11 +65,15 @@ class LocalSandbox:
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
     ) -> LocalExecution:
         """Start a command."""
+        if not argv:
+            raise ValueError("a command needs the name of a program")
         message = {
             "op": "exec",
             "argv": list(argv),
             "env": {**self._env, **(env or {})},
             "cwd": _absolute(cwd),
+            # The workspace is always there: nothing to wait for.
+            "confirm": cwd != WORKSPACE,
         }
         async with self._gate.together():
             execution = LocalExecution(
@@ -118,7 +122,7 @@ class LocalSandbox:
     async def diff(self) -> Patch:
         """Compare with the base in a fresh box."""
         async with self._gate.alone():
-            await self._channel.request({"op": "kill_all"})
+            await self._kill_all()
             return await self._review()
 
     async def destroy(self) -> None:
@@ -126,6 +130,14 @@ class LocalSandbox:
         if self._destroying is None:
             self._destroying = asyncio.create_task(self._destroy())
         await asyncio.shield(self._destroying)
+
+    async def _kill_all(self) -> None:
+        try:
+            async with asyncio.timeout(KILL_GRACE_S):
+                await self._channel.request({"op": "kill_all"})
+        except TimeoutError as error:
+            self._channel.close()
+            raise self._channel.lost() from error
 
     async def _destroy(self) -> None:
         self._channel.close()
@@ -140,4 +152,4 @@ class LocalSandbox:
 
 
 def _absolute(path: str) -> str:
-    return posixpath.join(WORKSPACE, path)
+    return WORKSPACE if path == "." else posixpath.join(WORKSPACE, path)

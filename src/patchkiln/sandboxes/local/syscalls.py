@@ -6,6 +6,8 @@ Every function raises `OSError` with the call's name as its ``filename``.
 import ctypes
 import os
 import struct
+from functools import partial
+from itertools import count
 from typing import Final
 
 MS_RDONLY: Final = 1
@@ -50,10 +52,12 @@ _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITY_BYTES: Final = 24
 _SIGCHLD: Final = 17
+_CLONE_INTO_CGROUP: Final = 1 << 33
 
 # Since Linux 5.1 new calls have the same number on every architecture.
 _OPEN_TREE: Final = 428
 _MOVE_MOUNT: Final = 429
+_CLONE3: Final = 435
 _MOUNT_SETATTR: Final = 442
 _LANDLOCK_CREATE_RULESET: Final = 444
 _LANDLOCK_ADD_RULE: Final = 445
@@ -152,12 +156,16 @@ def attach_mount(descriptor: int, target: str) -> None:
     )
 
 
-def clone_process(flags: int) -> int:
-    """Fork into new namespaces; returns 0 in the child.
+def clone_process(flags: int, cgroup: int | None = None) -> int:
+    """Fork into new namespaces, and into the control group of a descriptor; 0 in the child.
 
     A raw clone(2), because os.fork takes no flags. The caller must be single-threaded: the
-    interpreter's own fork hooks do not run.
+    interpreter's own fork hooks do not run. Only clone3 (Linux 5.7) knows of control groups.
     """
+    if cgroup is not None:
+        words = (flags | _CLONE_INTO_CGROUP, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup)
+        request = struct.pack("11Q", *words)
+        return _syscall("clone3", _CLONE3, request, len(request))
     zero = ctypes.c_ulong(0)
     call = _OLD_NUMBERS[MACHINE]["clone"]
     return _syscall("clone", call, ctypes.c_ulong(flags | _SIGCHLD), zero, zero, zero, zero)
@@ -183,11 +191,9 @@ def prctl(option: int, *args: object) -> int:
 
 def clear_capabilities() -> None:
     """Give up every capability, for good: the bounding and ambient sets, then the process's own."""
-    for capability in range(64):
-        try:
-            prctl(PR_CAPBSET_DROP, capability)
-        except OSError:  # the first number that this kernel does not know
-            break
+    drop = partial(_libc.prctl, PR_CAPBSET_DROP)
+    # The first number that this kernel does not know fails.
+    next(capability for capability in count() if drop(capability, 0, 0, 0) < 0)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("<Ii", _LINUX_CAPABILITY_VERSION_3, 0)
     _syscall("capset", _OLD_NUMBERS[MACHINE]["capset"], header, b"\0" * _CAPABILITY_BYTES)

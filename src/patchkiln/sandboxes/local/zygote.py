@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 from patchkiln.sandboxes.local import bringup, hostmounts, syscalls, wire
 from patchkiln.sandboxes.local.cgroups import Cgroups, find_cgroups
@@ -137,29 +137,27 @@ class _Zygote:
 
     def _clone(self, box: _Box, mounts: list[int], control: int) -> None:
         gate, opener = os.pipe2(os.O_CLOEXEC)
+        doors = None if self._cgroups is None else self._cgroups.open(box.name)
         try:
-            box.pid = syscalls.clone_process(_NAMESPACES)
+            box.pid = syscalls.clone_process(
+                _NAMESPACES, None if doors is None else doors.directory
+            )
             if not box.pid:
                 os.close(opener)
-                self._become(box.plan, mounts, control, gate)
+                base = None if box.plan["base"] is None else mounts.pop(0)
+                line = socket.socket(fileno=control)
+                bringup.become_box(bringup.Birth(box.plan, line, gate, base, mounts, doors))
             self._release(box, opener)
         finally:
             os.close(gate)
             os.close(opener)
-
-    def _become(self, plan: BoxPlan, mounts: list[int], control: int, gate: int) -> NoReturn:
-        base = None if plan["base"] is None else mounts[0]
-        own = mounts if base is None else mounts[1:]
-        line = socket.socket(fileno=control)
-        watched = self._cgroups is None
-        bringup.become_box(bringup.Birth(plan, line, gate, base, own, watched))
+            if doors is not None:
+                doors.close()
 
     def _release(self, box: _Box, opener: int) -> None:
-        """Let the new process go on: as whom, and in which group, is settled."""
+        """Say who the new process is, and let it go on."""
         uid, gid = (HOST_UID, HOST_GID) if self._as_root else (0, 0)
         hostmounts.write_id_maps(box.pid, (BOX_UID, uid), (BOX_GID, gid))
-        if self._cgroups is not None:
-            self._cgroups.admit(box.name, box.pid)
         os.write(opener, b"!")
 
     def _abandon(self, box: _Box) -> None:
@@ -203,6 +201,8 @@ class _Zygote:
 def main(control_fd: int, staging: str) -> None:
     """Serve until the server is gone."""
     control = socket.socket(fileno=control_fd)
+    # Python's own handler would end this process, and the first of a box, from inside.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
     os.umask(0o022)
     uid, gid = os.getuid(), os.getgid()

@@ -73,12 +73,13 @@ class ZygoteProcess:
                 reply = await self._line.request(request, [theirs.fileno()])
             _raise_failure(reply)
             _, descriptors = await _first_reply(ours, "start")
+            listeners = _take_listeners(descriptors, len(plan["listeners"]))
         except BaseException:
             # Its end of the line tells the box; the zygote is told, so that it forgets the name.
             ours.close()
             self._line.post({"op": "destroy", "id": 0, "name": plan["name"]})
             raise
-        return ours, [socket.socket(fileno=number) for number in descriptors], reply.pid
+        return ours, listeners, reply.pid
 
     async def destroy(self, name: str) -> None:
         """Kill a box and wait until nothing of it is left. Idempotent."""
@@ -119,6 +120,13 @@ async def _first_reply(line: socket.socket, step: str) -> tuple[Reply, Sequence[
         raise StepFailed(step, 0)
     _raise_failure(reply)
     return reply, descriptors
+
+
+def _take_listeners(descriptors: Sequence[int], expected: int) -> list[socket.socket]:
+    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    if len(listeners) != expected:
+        raise StepFailed("loopback", 0)
+    return listeners
 
 
 def _raise_failure(reply: Reply) -> None:
