@@ -294,6 +294,16 @@ async def test_key_with_another_request_is_a_conflict(store: Store) -> None:
     assert len(await all_runs(store, limit=10)) == 1
 
 
+async def test_a_key_finds_its_run(store: Store) -> None:
+    """A key that is new finds none, a used one its run, with another request a `Conflict`."""
+    assert await store.find_run(KEY) is None
+    run, _ = await store.create_run(Run.new(REQUEST), CREATED, idempotency=KEY)
+    assert await store.find_run(KEY) == run
+    with pytest.raises(Conflict):
+        await store.find_run(replace(KEY, fingerprint="f2"))
+    assert await store.find_run(replace(KEY, caller="other")) is None
+
+
 async def test_keys_belong_to_their_caller(store: Store) -> None:
     """Two callers may use the same key for runs of their own."""
     one, _ = await store.create_run(Run.new(REQUEST), CREATED, idempotency=KEY)

@@ -15,8 +15,8 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from patchkiln.api.accept import EVENT_STREAM
-from patchkiln.api.unforeseen import log_unforeseen
 from patchkiln.domain.event import EventType, StoredEvent
+from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import PatchkilnError
 
 PING = b": ping\n\n"

@@ -1,18 +1,12 @@
-"""Errors that nobody foresaw: logged without their secrets, answered without their details."""
-
-import logging
-from traceback import walk_tb
+"""Errors that nobody foresaw, answered without their details."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from patchkiln.api.errors import problem_of
 from patchkiln.api.problem import answer
+from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import PatchkilnError
-
-MAX_LOGGED_CALLS = 8
-
-logger = logging.getLogger(__name__)
 
 
 class LastResort:
@@ -42,16 +36,3 @@ class LastResort:
             if not started and scope["type"] == "http":
                 told = problem_of(PatchkilnError("The server failed in an unforeseen way."))
                 await answer(Headers(scope=scope), told)(scope, receive, send)
-
-
-def log_unforeseen(error: BaseException, where: str) -> None:
-    """Log a fault of ours by its kind and place.
-
-    Neither its text nor a stack trace with the server's paths: either may hold a secret.
-    """
-    calls = [
-        f"{frame.f_globals.get('__name__', '?')}:{line}"
-        for frame, line in walk_tb(error.__traceback__)
-    ]
-    trail = " > ".join(calls[-MAX_LOGGED_CALLS:])
-    logger.error("unforeseen %s in %s at %s", type(error).__name__, where, trail)

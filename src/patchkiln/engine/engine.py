@@ -1,7 +1,6 @@
 """Starts, follows, cancels and ends runs in this process."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from patchkiln.domain.event import EventType, StatusUpdate, StoredEvent
 from patchkiln.domain.run import RUN_CANCEL_REQUESTED, RUN_CREATED, Run, RunRequest
 from patchkiln.engine.execution import RunExecution
 from patchkiln.engine.feed import Feed
+from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import Conflict, PatchkilnError, StoreError, TooManyRuns
 from patchkiln.pipeline.context import RunContext, Services
 from patchkiln.pipeline.runner import conclude
@@ -18,8 +18,6 @@ from patchkiln.ports.store import IdempotencyKey, Store
 
 REPLAY_EVENTS = 500
 RETRY_AFTER_S = 10
-
-logger = logging.getLogger(__name__)
 
 
 class Interrupted(PatchkilnError):
@@ -61,7 +59,6 @@ class RunEngine:
         self._feeds: dict[str, Feed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._callers: dict[str, str] = {}
-        self._keys: dict[str, IdempotencyKey] = {}
 
     async def recover(self) -> int:
         """End every run that an earlier process left unfinished; return how many."""
@@ -82,13 +79,15 @@ class RunEngine:
 
         Raises `TooManyRuns` and `Conflict`.
         """
-        if idempotency is None or idempotency not in self._keys.values():
-            self._check_room(request.caller)
+        known = None if idempotency is None else await self.store.find_run(idempotency)
+        if known is not None:
+            return known, False
+        self._check_room(request.caller)
         run, created = await self.store.create_run(
             Run.new(request), _created(request), idempotency=idempotency
         )
         if created:
-            self._start(run, idempotency)
+            self._start(run)
         return run, created
 
     async def cancel(self, run_id: str) -> Run:
@@ -171,12 +170,10 @@ class RunEngine:
                 retry_after_s=RETRY_AFTER_S,
             )
 
-    def _start(self, run: Run, idempotency: IdempotencyKey | None) -> None:
+    def _start(self, run: Run) -> None:
         feed = self._feeds[run.id] = Feed()
         execution = self._executions[run.id] = RunExecution(run, self._services, feed)
         self._callers[run.id] = run.request.caller
-        if idempotency is not None:
-            self._keys[run.id] = idempotency
         task = asyncio.create_task(execution.main(self._slots), name=run.id)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -184,10 +181,11 @@ class RunEngine:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         run_id = task.get_name()
-        for table in (self._executions, self._feeds, self._callers, self._keys):
+        for table in (self._executions, self._feeds, self._callers):
             table.pop(run_id, None)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("run %s broke its boundary", run_id, exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log_unforeseen(error, run_id)
 
 
 def _interrupted(run: Run, services: Services) -> RunContext:

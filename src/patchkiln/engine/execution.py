@@ -7,6 +7,7 @@ import logging
 from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.run import RUN_STARTED, Run
 from patchkiln.engine.feed import Feed
+from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import BudgetExhausted, PatchkilnError
 from patchkiln.pipeline.context import RunContext, Services
 from patchkiln.pipeline.runner import Cancelled, conclude, run_steps
@@ -76,8 +77,8 @@ class RunExecution:
             return Cancelled("The run was cancelled.")
         except PatchkilnError as error:
             return error
-        except Exception:
-            logger.exception("run %s failed in an unforeseen way", self._run.id)
+        except Exception as error:  # noqa: BLE001 - the run's boundary
+            log_unforeseen(error, self._run.id)
             return PatchkilnError("The server failed in an unforeseen way.")
         return None
 

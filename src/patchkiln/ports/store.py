@@ -41,6 +41,13 @@ class Store(Protocol):
         """
         ...
 
+    async def find_run(self, idempotency: IdempotencyKey) -> Run | None:
+        """Return the run that a key was used for, None where it is new.
+
+        Raises `Conflict` where it was used with another fingerprint.
+        """
+        ...
+
     async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
         """Append updates as the next events, in order, in one transaction; durable on return.
 

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -11,8 +11,8 @@ from patchkiln.domain.event import StatusUpdate, StoredEvent
 from patchkiln.domain.run import Run
 from patchkiln.ports.store import IdempotencyKey
 from patchkiln.stores.codec import changes_of, row_of
-from patchkiln.stores.log import check_deletable, check_same_request, grow, run_exists
-from patchkiln.stores.queries import find_run
+from patchkiln.stores.log import check_deletable, grow, run_exists
+from patchkiln.stores.queries import find_run, id_of_key
 from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
 
 # A run in memory is a few kilobytes; more than these are rarely under way at once.
@@ -25,9 +25,6 @@ _UPDATE_RUN = (
     update(runs)
     .where(runs.c.id == bindparam("run_id"))
     .values(status=bindparam("status"), state=bindparam("state"))
-)
-_FIND_KEY = select(idempotency_keys.c.fingerprint, idempotency_keys.c.run_id).where(
-    idempotency_keys.c.caller == bindparam("caller"), idempotency_keys.c.key == bindparam("key")
 )
 _NEW_PATCH = upsert(patches)
 _SAVE_PATCH = _NEW_PATCH.on_conflict_do_update(
@@ -149,13 +146,8 @@ class Ledger:
         )
 
     def _run_of_key(self, key: IdempotencyKey) -> Run | None:
-        row = self._connection.execute(
-            _FIND_KEY, {"caller": key.caller, "key": key.key}
-        ).one_or_none()
-        if row is None:
-            return None
-        check_same_request(key, row.fingerprint)
-        return self._run(row.run_id)
+        run_id = id_of_key(self._connection, key)
+        return None if run_id is None else self._run(run_id)
 
     def _insert_key(self, key: IdempotencyKey, run_id: str) -> None:
         self._connection.execute(

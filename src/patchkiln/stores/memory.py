@@ -23,11 +23,9 @@ class MemoryStore:
         self, run: Run, first: StatusUpdate, *, idempotency: IdempotencyKey | None = None
     ) -> tuple[Run, bool]:
         """Keep a run and its first event."""
-        if idempotency is not None:
-            known = self._keys.get((idempotency.caller, idempotency.key))
-            if known is not None:
-                check_same_request(idempotency, known[0])
-                return self._runs[known[1]], False
+        known = None if idempotency is None else await self.find_run(idempotency)
+        if known is not None:
+            return known, False
         if run.id in self._runs:
             raise run_exists()
         grown, events = grow(run, [first])
@@ -37,6 +35,14 @@ class MemoryStore:
             place = (idempotency.caller, idempotency.key)
             self._keys[place] = (idempotency.fingerprint, run.id)
         return grown, True
+
+    async def find_run(self, idempotency: IdempotencyKey) -> Run | None:
+        """Return the run that a key was used for, None where it is new."""
+        known = self._keys.get((idempotency.caller, idempotency.key))
+        if known is None:
+            return None
+        check_same_request(idempotency, known[0])
+        return self._runs[known[1]]
 
     async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
         """Append updates as the next events."""

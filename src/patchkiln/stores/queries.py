@@ -4,11 +4,11 @@ from sqlalchemy import Connection, bindparam, select, tuple_
 
 from patchkiln.domain.event import StoredEvent
 from patchkiln.domain.run import Run, RunStatus
-from patchkiln.ports.store import RunPage
+from patchkiln.ports.store import IdempotencyKey, RunPage
 from patchkiln.stores.codec import run_of
-from patchkiln.stores.log import no_such_run
+from patchkiln.stores.log import check_same_request, no_such_run
 from patchkiln.stores.paging import MAX_INTEGER, check_limit, page_of, position
-from patchkiln.stores.schema import patches, run_events, runs
+from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
 
 _RUNS = select(runs.c.id, runs.c.created_at_ms, runs.c.status, runs.c.request, runs.c.state)
 _RUN = _RUNS.where(runs.c.id == bindparam("run_id"))
@@ -20,6 +20,9 @@ _EVENTS = (
     .where(run_events.c.run_id == bindparam("run_id"), run_events.c.seq > bindparam("after"))
     .order_by(run_events.c.seq)
     .limit(bindparam("count"))
+)
+_FIND_KEY = select(idempotency_keys.c.fingerprint, idempotency_keys.c.run_id).where(
+    idempotency_keys.c.caller == bindparam("caller"), idempotency_keys.c.key == bindparam("key")
 )
 _PATCH = (
     select(patches.c.diff)
@@ -34,6 +37,22 @@ def find_run(connection: Connection, run_id: str) -> Run:
     if row is None:
         raise no_such_run()
     return run_of(*row)
+
+
+def run_of_key(connection: Connection, idempotency: IdempotencyKey) -> Run | None:
+    """Return the run that a key was used for, None where it is new. Raises `Conflict`."""
+    run_id = id_of_key(connection, idempotency)
+    return None if run_id is None else find_run(connection, run_id)
+
+
+def id_of_key(connection: Connection, idempotency: IdempotencyKey) -> str | None:
+    """Return the id of the run that a key was used for. Raises `Conflict`."""
+    place = {"caller": idempotency.caller, "key": idempotency.key}
+    row = connection.execute(_FIND_KEY, place).one_or_none()
+    if row is None:
+        return None
+    check_same_request(idempotency, row.fingerprint)
+    return str(row.run_id)
 
 
 def list_runs(

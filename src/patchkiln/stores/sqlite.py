@@ -49,6 +49,10 @@ class SqliteStore:
         """Keep a run and its first event."""
         return await self._writer.run(lambda ledger: ledger.create_run(run, first, idempotency))
 
+    async def find_run(self, idempotency: IdempotencyKey) -> Run | None:
+        """Return the run that a key was used for, None where it is new."""
+        return await self._read(partial(queries.run_of_key, idempotency=idempotency))
+
     async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
         """Append updates as the next events."""
         return await self._writer.run(lambda ledger: ledger.append(run_id, updates))
