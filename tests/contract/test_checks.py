@@ -138,11 +138,19 @@ async def test_a_unittest_suite_runs_under_unittest(sandbox: Sandbox) -> None:
 
 async def test_a_suite_that_never_ends_is_killed_at_its_limit(sandbox: Sandbox) -> None:
     """Neither the suite nor a child of it outlives the time limit, and the tail is kept."""
-    result = await run(sandbox, "echo begun; sleep 1234 & sleep 1234", timeout_s=1)
+    result = await run(sandbox, "echo begun; sleep 1234 & sleep 6", timeout_s=1)
     assert result.status is CheckStatus.TIMED_OUT
     assert result.tail == "begun\n"
     assert "1 seconds" in result.reason
     left = await run(sandbox, "ps -e -o args | grep '[s]leep 1234'")
+    assert left.tail == ""
+
+
+async def test_what_a_check_leaves_running_is_killed(sandbox: Sandbox) -> None:
+    """A server that a suite forgot does not wait for the next check, or eat its time."""
+    result = await run(sandbox, "sleep 4321 & echo started")
+    assert (result.status, result.tail) == (CheckStatus.PASSED, "started\n")
+    left = await run(sandbox, "ps -e -o args | grep '[s]leep 4321'")
     assert left.tail == ""
 
 
@@ -153,6 +161,9 @@ async def test_output_without_end_is_stopped_and_bounded(sandbox: Sandbox) -> No
     assert str(MAX_OUTPUT_BYTES) in result.reason
     assert len(result.tail) <= TAIL_BYTES
     assert "all work and no play\n" in result.tail
+    few = Check(command="yes | head -c 4000000", source="request")
+    result = await run_check(sandbox, few, timeout_s=60, max_output_bytes=100_000)
+    assert result.status is CheckStatus.TIMED_OUT
 
 
 async def test_a_report_behind_much_output_is_read(sandbox: Sandbox) -> None:

@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 
 from patchkiln.domain.detection import MAX_MARKER_BYTES
+from patchkiln.pipeline import survey
 from patchkiln.pipeline.survey import MAX_PATHS, analyse
 from patchkiln.ports.sandbox import Sandbox, SandboxProvider, capture
 from tests.support.boxes import lent_box, lent_provider
@@ -88,4 +89,19 @@ async def test_50_000_files_are_counted_and_few_of_them_kept(sandbox: Sandbox) -
     assert project.file_count == 50_002
     assert len(project.paths) == MAX_PATHS
     assert sum(path.endswith(".py") for path in project.paths) == 1001
+    assert [check.source for check in project.checks] == ["pytest.ini"]
+
+
+async def test_a_listing_that_is_cut_short_holds_the_roots_own_files(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past the bound the rest is not seen; what is seen are whole names, settings first."""
+    names = {f"a/{number:0100}.py" for number in range(3000)} | {"pytest.ini"}
+    script = f"import os\nos.mkdir('a')\nfor n in {sorted(names)}: open(n, 'w').close()\n"
+    await sandbox.write("/tmp/make.py", script.encode())
+    await sh(sandbox, "python3 /tmp/make.py")
+    monkeypatch.setattr(survey, "MAX_LISTING_BYTES", 1000)
+    project = await analyse(sandbox)
+    assert 1 < project.file_count < len(names)
+    assert names >= set(project.paths)
     assert [check.source for check in project.checks] == ["pytest.ini"]
