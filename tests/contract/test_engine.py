@@ -176,6 +176,33 @@ async def test_an_agent_that_fakes_the_tools_does_not_fake_the_verdict(
         assert (await follow(engine, run))[-1]["summary"]["verdict"] == "regressed"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("conftest.py", "import os\nos._exit(0)\n"),
+        ("pytest.ini", "[pytest]\naddopts = -k nothing\n"),
+        ("pytest.py", "print('1 passed in 0.01s')\n"),
+    ],
+)
+async def test_a_patch_that_switches_its_judges_off_is_not_silently_verified(
+    open_engine: OpenEngine, repository: Path, name: str, content: str
+) -> None:
+    """Cut-short suites verify nothing; where only the patch's own word is left, that is told."""
+
+    async def cheat(sandbox: Sandbox) -> AsyncGenerator[AgentUpdate | AgentResult]:
+        await sandbox.write("test_greeting.py", b"def test_it():\n    assert False\n")
+        await sandbox.write(name, content.encode())
+        yield DONE
+
+    async with open_engine(ScriptedAgent(cheat)) as engine:
+        run, _ = await engine.submit(request(repository))
+        events = await follow(engine, run)
+    (reached,) = events_named(events, "verdict.reached")
+    assert reached["type"] == "warning"
+    assert name in reached["data"]["changed_judges"]
+    assert reached["data"]["verdict"] != "verified" or name in reached["data"]["reason"]
+
+
 async def test_a_refusal_changes_nothing_and_says_what_to_do(
     open_engine: OpenEngine, repository: Path
 ) -> None:

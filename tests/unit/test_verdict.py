@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from patchkiln.domain.check import Check, CheckResult, CheckStatus, Verdict
+from patchkiln.domain.judges import judges_in
 from patchkiln.domain.verdict import CHECKS_OFF, NO_CHECKS, Judgement, compare, skipped
 
 PASSED, FAILED = CheckStatus.PASSED, CheckStatus.FAILED
@@ -40,7 +41,8 @@ def judge(base: CheckResult, after: CheckResult) -> Judgement:
         (result(PASSED), result(TIMED_OUT), REGRESSED),
         (result(PASSED), result(UNRUNNABLE), REGRESSED),
         (result(FAILED), result(PASSED), VERIFIED),
-        (result(FAILED, "a"), result(PASSED), VERIFIED),
+        (result(FAILED, "a"), result(PASSED, tests_run=10), VERIFIED),
+        (result(FAILED, "a"), result(PASSED), UNVERIFIED),
         (result(FAILED, "a"), result(FAILED, "a"), VERIFIED),
         (result(FAILED, "a", "b"), result(FAILED, "a"), VERIFIED),
         (result(FAILED, "a"), result(FAILED, "a", "b"), REGRESSED),
@@ -102,17 +104,62 @@ def test_a_red_base_that_turns_green_is_fixed() -> None:
         (result(FAILED, "a", tests_run=34), result(FAILED, "a", tests_run=31)),
     ],
 )
-def test_fewer_tests_than_before_are_flagged(base: CheckResult, after: CheckResult) -> None:
-    """Deleted or skipped tests do not fail, but the reason tells of them."""
+def test_fewer_tests_than_before_verify_nothing(base: CheckResult, after: CheckResult) -> None:
+    """Deleted or skipped tests do not fail, so that a change without them is not verified."""
     judgement = judge(base, after)
-    assert judgement.verdict is VERIFIED
+    assert judgement.verdict is UNVERIFIED
     assert "31 instead of 34" in judgement.reason
 
 
+def test_a_suite_that_no_longer_tells_its_number_verifies_nothing() -> None:
+    """A runner that was cut short exits 0 and counts nothing."""
+    judgement = judge(result(PASSED, tests_run=5), result(PASSED))
+    assert judgement.verdict is UNVERIFIED
+    assert "an unknown number instead of 5" in judgement.reason
+
+
+def test_fewer_tests_do_not_hide_a_regression() -> None:
+    """The worse word counts."""
+    judgement = judge(result(PASSED, tests_run=5), result(FAILED, "a", tests_run=1))
+    assert judgement.verdict is REGRESSED
+
+
 def test_as_many_tests_or_more_are_nothing_to_tell() -> None:
-    """New tests, and runners that do not count, raise no flag."""
+    """New tests, and runners that never count, raise no flag."""
     assert "Fewer" not in judge(result(PASSED, tests_run=3), result(PASSED, tests_run=4)).reason
-    assert "Fewer" not in judge(result(PASSED, tests_run=3), result(PASSED)).reason
+    assert "Fewer" not in judge(result(PASSED), result(PASSED)).reason
+
+
+def test_changed_judges_are_told_beside_a_verified_change() -> None:
+    """Who reads "verified" sees that the change touched what judges it."""
+    verified = judge(result(PASSED), result(PASSED))
+    told = verified.beside(("conftest.py", "tests/test_a.py"))
+    assert told.verdict is VERIFIED
+    assert told.reason.endswith("what judges it: conftest.py, tests/test_a.py.")
+    assert told.as_json()["changed_judges"] == ["conftest.py", "tests/test_a.py"]
+    assert verified.beside(()) == verified
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "conftest.py",
+        "sub/conftest.py",
+        "pytest.ini",
+        "pytest.py",
+        "tests/data/a.json",
+        "src/pkg/test_a.py",
+        "pkg/a_test.go",
+        "web/app.test.tsx",
+        "Makefile",
+        "pyproject.toml",
+        "sitecustomize.py",
+        "__tests__/a.js",
+    ],
+)
+def test_files_that_decide_what_checks_say_are_judges(path: str) -> None:
+    """Tests, their set-up, and modules that shadow a runner."""
+    assert judges_in(["src/app.py", path, "docs/testing.md", "contest.py"]) == (path,)
 
 
 def test_why_nothing_could_be_judged_is_said() -> None:
@@ -173,4 +220,5 @@ def test_the_judgement_is_plain_data() -> None:
         "reason": "Tests fail that did not before: b.",
         "new_failures": ["b"],
         "fixed": ["a"],
+        "changed_judges": [],
     }

@@ -21,13 +21,16 @@ No judgement is a base on which the check timed out or was unrunnable. Such a ch
 what worked nor how many tests there were: that it passes on the result is told, but it can not
 vouch for a change that may itself have made it pass.
 
+Where fewer tests ran on the result than on the base, or nobody knows how many, verified becomes
+unknown: a test that was deleted, skipped or cut short can not vouch for anything.
+
 One regressed check makes the verdict regressed; else an unknown one makes it unverified; else one
 verified check is enough; silent checks alone, or none, leave it unverified. So the verdict is never
 better than what was seen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from patchkiln.domain.check import CheckResult, CheckStatus, Verdict
@@ -47,12 +50,23 @@ _HOW = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The verdict and, as sentences, why. ``new_failures`` and ``fixed`` are sorted test names."""
+    """The verdict and, as sentences, why. ``new_failures`` and ``fixed`` are sorted test names.
+
+    ``changed_judges`` are the paths of the change that decide what the checks say (`judges_in`).
+    """
 
     verdict: Verdict
     reason: str
     new_failures: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    changed_judges: tuple[str, ...] = ()
+
+    def beside(self, changed_judges: tuple[str, ...]) -> "Judgement":
+        """Return the judgement with the judges that the change itself has changed, told."""
+        if not changed_judges or self.verdict is not Verdict.VERIFIED:
+            return replace(self, changed_judges=changed_judges)
+        told = f"{self.reason} The change also changes what judges it: {name_some(changed_judges)}."
+        return replace(self, reason=told, changed_judges=changed_judges)
 
     def as_json(self) -> dict[str, JsonValue]:
         """Return the object that events and the summary carry."""
@@ -61,6 +75,7 @@ class Judgement:
             "reason": self.reason,
             "new_failures": list(self.new_failures),
             "fixed": list(self.fixed),
+            "changed_judges": list(self.changed_judges),
         }
 
 
@@ -135,16 +150,15 @@ def _judge(base: CheckResult | None, result: CheckResult | None) -> _Statement:
 
 def _judge_green(base: CheckResult, result: CheckResult) -> _Statement:
     if result.status is CheckStatus.PASSED:
-        reason = "All tests pass, as before."
-        return _Statement(word=_Word.VERIFIED, reason=reason + _fewer(base, result))
+        return _no_fewer(base, result, _Word.VERIFIED, "All tests pass, as before.")
     reason = f"It passed before, and now it {_HOW[result.status]}. {result.reason}".rstrip()
     return _Statement(word=_Word.REGRESSED, reason=reason, new_failures=result.failures)
 
 
 def _judge_red(base: CheckResult, result: CheckResult) -> _Statement:
     if result.status is CheckStatus.PASSED:
-        reason = "It failed before, and now every test that ran passes." + _fewer(base, result)
-        return _Statement(word=_Word.VERIFIED, reason=reason, fixed=base.failures)
+        reason = "It failed before, and now every test that ran passes."
+        return _no_fewer(base, result, _Word.VERIFIED, reason, fixed=base.failures)
     if result.status is not CheckStatus.FAILED:
         reason = f"It failed before, and now it {_HOW[result.status]}. {result.reason}".rstrip()
         return _Statement(word=_Word.UNKNOWN, reason=reason)
@@ -161,8 +175,7 @@ def _judge_names(base: CheckResult, result: CheckResult) -> _Statement:
         word, reason = _Word.REGRESSED, f"Tests fail that did not before: {name_some(new)}."
     elif not (_any_passed(base) and _any_passed(result)):
         word, reason = _Word.UNKNOWN, "No test passes that could show a difference."
-    reason += _fewer(base, result)
-    return _Statement(word=word, reason=reason, new_failures=new, fixed=fixed)
+    return _no_fewer(base, result, word, reason, new_failures=new, fixed=fixed)
 
 
 def _judge_blind(base: CheckResult, result: CheckResult) -> _Statement:
@@ -178,8 +191,19 @@ def _any_passed(checked: CheckResult) -> bool:
     return checked.tests_run is None or checked.tests_run > len(checked.failures)
 
 
-def _fewer(base: CheckResult, result: CheckResult) -> str:
-    """Tell of tests that ran before and did not now: deleted, renamed away or skipped."""
-    if base.tests_run is None or result.tests_run is None or result.tests_run >= base.tests_run:
-        return ""
-    return f" Fewer tests ran than before: {result.tests_run} instead of {base.tests_run}."
+def _no_fewer(
+    base: CheckResult,
+    result: CheckResult,
+    word: _Word,
+    reason: str,
+    *,
+    new_failures: frozenset[str] = frozenset(),
+    fixed: frozenset[str] = frozenset(),
+) -> _Statement:
+    """Say the word, unless tests ran before that did not now: deleted, skipped or cut short."""
+    before, now = base.tests_run, result.tests_run
+    if before is not None and (now is None or now < before):
+        told = "an unknown number" if now is None else now
+        reason = f"{reason} Fewer tests ran than before: {told} instead of {before}."
+        word = max(word, _Word.UNKNOWN, key=lambda each: each.value)
+    return _Statement(word=word, reason=reason, new_failures=new_failures, fixed=fixed)

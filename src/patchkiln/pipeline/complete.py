@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator
 
 from patchkiln.domain.check import CheckResult, Verdict
 from patchkiln.domain.event import EventType, StatusUpdate
-from patchkiln.domain.patch import Patch
+from patchkiln.domain.judges import judges_in
+from patchkiln.domain.patch import Patch, printable
 from patchkiln.domain.run import Outcome
 from patchkiln.domain.verdict import Judgement, compare, skipped
 from patchkiln.errors import PatchError
@@ -28,7 +29,8 @@ async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     else:
         async for update in _judge_result(context, patch):
             yield update
-        context.judgement = compare(context.baseline, context.results)
+        changed = judges_in(printable(change.path) for change in patch.changes)
+        context.judgement = compare(context.baseline, context.results).beside(changed)
     yield _reached(context.judgement)
 
 
@@ -60,10 +62,11 @@ async def _apply(sandbox: Sandbox, patch: Patch) -> None:
 
 def _reached(judgement: Judgement) -> StatusUpdate:
     tones = {Verdict.VERIFIED: EventType.SUCCESS, Verdict.SKIPPED: EventType.INFO}
+    tone = tones.get(judgement.verdict, EventType.WARNING)
     return StatusUpdate(
         event="verdict.reached",
         message=f"Verdict {judgement.verdict.value}: {judgement.reason}",
-        type=tones.get(judgement.verdict, EventType.WARNING),
+        type=EventType.WARNING if judgement.changed_judges else tone,
         progress=98,
         data=judgement.as_json(),
     )

@@ -1,5 +1,6 @@
 """How a check ended, by its exit code and its output together."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from patchkiln.domain.check import CheckStatus
@@ -66,7 +67,7 @@ def read_result(command: str, *, exit_code: int, text: str, truncated: bool) -> 
     )
 
 
-def name_some(names: frozenset[str]) -> str:
+def name_some(names: Collection[str]) -> str:
     """Return a few names as a list for a sentence."""
     shown = sorted(names)[:_NAMED]
     more = len(names) - len(shown)
