@@ -123,7 +123,7 @@ def _unescape(match: re.Match[str]) -> str:
     return chr(int(match[1], 8))
 
 
-def _place(mount: CgroupMount, group: str) -> str:
+def find_place(mount: CgroupMount, group: str) -> str:
     """Return the directory of a group; a mount in a container may begin below the real root."""
     below = os.path.relpath(group, mount.root)
     return mount.place if below.startswith("..") else os.path.normpath(f"{mount.place}/{below}")
@@ -132,7 +132,7 @@ def _place(mount: CgroupMount, group: str) -> str:
 def _make_version_2(mounts: list[CgroupMount], own: dict[str, str], name: str) -> list[str]:
     for mount in mounts:
         if mount.version == 2 and "" in own:  # noqa: PLR2004 - the version's number
-            place = _place(mount, own[""])
+            place = find_place(mount, own[""])
             parent = os.path.dirname(place)
             above = [parent] if parent.startswith(mount.place) else []
             for directory in (place, *above):
@@ -146,7 +146,7 @@ def _make_version_1(mounts: list[CgroupMount], own: dict[str, str], name: str) -
     for controller in CONTROLLERS:
         for mount in mounts:
             if mount.version == 1 and controller in mount.options and controller in own:
-                groups += _make_own(_place(mount, own[controller]), name, delegate=False)
+                groups += _make_own(find_place(mount, own[controller]), name, delegate=False)
                 break
     return groups if len(groups) == len(CONTROLLERS) else []
 

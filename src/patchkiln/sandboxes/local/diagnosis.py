@@ -34,7 +34,7 @@ class _Setting(NamedTuple):
     diagnosis: Diagnosis
 
 
-_SETTINGS = (
+SETTINGS = (
     _Setting(
         name="user/max_user_namespaces",
         forbidding="0",
@@ -106,7 +106,7 @@ def explain_machine(error: OSError) -> Diagnosis:
 
 
 def _explain_namespaces(step: str, number: int, *, as_root: bool) -> Diagnosis:
-    for setting in _SETTINGS:
+    for setting in SETTINGS:
         if _read_setting(setting.name) == setting.forbidding and not (
             as_root and setting.spares_root
         ):
