@@ -83,8 +83,13 @@ class Settings(BaseSettings):
         default="INFO", validation_alias="LOG_LEVEL", description="Logging level."
     )
     anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
-    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    deepseek_api_key: SecretStr | None = Field(default=None, validation_alias="DEEPSEEK_API_KEY")
+    gemini_api_key: SecretStr | None = Field(default=None, validation_alias="GEMINI_API_KEY")
     google_api_key: SecretStr | None = Field(default=None, validation_alias="GOOGLE_API_KEY")
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    openrouter_api_key: SecretStr | None = Field(
+        default=None, validation_alias="OPENROUTER_API_KEY"
+    )
     e2b_api_key: SecretStr | None = Field(default=None, validation_alias="E2B_API_KEY")
 
     @field_validator("sandbox", "git_allow", "cors_origins", mode="before")
@@ -159,8 +164,11 @@ class Settings(BaseSettings):
         """Return the model vendors' keys by the vendor's own name for the variable."""
         keys = {
             "ANTHROPIC_API_KEY": self.anthropic_api_key,
-            "OPENAI_API_KEY": self.openai_api_key,
+            "DEEPSEEK_API_KEY": self.deepseek_api_key,
+            "GEMINI_API_KEY": self.gemini_api_key,
             "GOOGLE_API_KEY": self.google_api_key,
+            "OPENAI_API_KEY": self.openai_api_key,
+            "OPENROUTER_API_KEY": self.openrouter_api_key,
         }
         return {name: key.get_secret_value() for name, key in keys.items() if key is not None}
 

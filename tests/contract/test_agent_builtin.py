@@ -174,14 +174,15 @@ async def test_read_edit_test_done(sandbox: Sandbox) -> None:
 
 
 async def test_usage_adds_up(sandbox: Sandbox) -> None:
-    """The result counts this work alone; the events count planning too, as the run's row does."""
+    """The result and the events count planning too, as the run's row does."""
     spent = Usage(turns=1, input_tokens=1000, output_tokens=100, cost_usd=None)
     with ScriptedModel([READ, EDIT, DONE]) as model:
         done = await work(agent_for(model), sandbox, plan=Plan(intent="Fix add()", usage=spent))
     assert done.result is not None
-    assert done.result.usage == Usage(turns=3, input_tokens=300, output_tokens=60, cost_usd=None)
+    work_alone = Usage(turns=3, input_tokens=300, output_tokens=60, cost_usd=None)
+    assert done.result.usage == spent + work_alone
     told = [update.data["usage"] for update in done.told("agent.usage_updated")]
-    assert told[-1] == (spent + done.result.usage).as_json()
+    assert told[-1] == done.result.usage.as_json()
     assert [update.data["turn"] for update in done.told("agent.usage_updated")] == [2, 3, 4]
 
 
@@ -278,7 +279,7 @@ async def test_the_turn_limit_ends_the_work_with_what_it_has(sandbox: Sandbox) -
     assert done.result is not None
     assert done.result.outcome is Outcome.BUDGET_EXHAUSTED
     assert "3 turns" in done.result.message
-    assert done.result.usage.turns == 2
+    assert done.result.usage.turns == 3
     assert await sandbox.read("new.txt", max_bytes=10) == b"hi\n"
 
 

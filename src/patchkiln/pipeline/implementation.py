@@ -40,17 +40,16 @@ async def take_patch(context: RunContext) -> AsyncGenerator[StatusUpdate]:
 
 
 def _told(context: RunContext, update: AgentUpdate) -> StatusUpdate:
-    """Pass an update on; its usage is the agent's alone, the run's has the plan's too."""
-    data = dict(update.data)
-    usage = data.get("usage")
+    usage = update.data.get("usage")
     if isinstance(usage, Mapping):
-        context.usage = require(context.plan).usage + Usage.from_json(usage)
-        data["usage"] = context.usage.as_json()
-    return StatusUpdate(event=update.event, message=update.message, type=update.type, data=data)
+        context.usage = Usage.from_json(usage)
+    return StatusUpdate(
+        event=update.event, message=update.message, type=update.type, data=update.data
+    )
 
 
 def _ended(context: RunContext, result: AgentResult) -> StatusUpdate:
-    context.usage = require(context.plan).usage + result.usage
+    context.usage = result.usage
     context.agent_message = result.message
     usage = context.usage.as_json()
     if result.outcome is Outcome.CHANGED:

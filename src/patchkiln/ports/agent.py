@@ -31,7 +31,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentUpdate:
-    """Something the agent did: a message, a tool call, an edit, a command, a rule applied."""
+    """Something the agent did: a message, a tool call, an edit, a command, a rule applied.
+
+    A ``usage`` in ``data`` is `Usage.as_json` of planning and all that was done so far.
+    """
 
     event: str
     message: str
@@ -43,7 +46,8 @@ class AgentUpdate:
 class AgentResult:
     """How the agent ended. ``outcome`` is CHANGED, REFUSED or BUDGET_EXHAUSTED.
 
-    CHANGED says that the agent finished; whether anything did change, the patch tells.
+    CHANGED says that the agent finished; whether anything did change, the patch tells. ``usage``
+    counts planning too.
     """
 
     outcome: Outcome

@@ -97,7 +97,7 @@ class BuiltinAgent:
             if not isinstance(error, BudgetExhausted):
                 raise
             yield AgentResult(
-                outcome=Outcome.BUDGET_EXHAUSTED, message=error.message, usage=meter.usage
+                outcome=Outcome.BUDGET_EXHAUSTED, message=error.message, usage=meter.total
             )
 
     async def _model(self, task: Task) -> Model:
@@ -137,7 +137,7 @@ def _result(item: Finished, meter: Meter) -> AgentResult:
     return AgentResult(
         outcome=Outcome.REFUSED if item.refused else Outcome.CHANGED,
         message=clip(item.text, MAX_SUMMARY_CHARS),
-        usage=meter.usage,
+        usage=meter.total,
     )
 
 
