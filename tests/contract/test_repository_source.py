@@ -373,6 +373,7 @@ async def test_name_of_a_private_address(server: GitServer, source: GitRepositor
     assert server.requests == []
 
 
+@pytest.mark.timeout(20)  # far above what the limits under test allow
 async def test_host_that_stalls(
     server: GitServer, provider: LocalSandboxes, tmp_path: Path
 ) -> None:
@@ -384,6 +385,7 @@ async def test_host_that_stalls(
     assert caught.value.retryable
 
 
+@pytest.mark.timeout(20)  # far above what the limits under test allow
 async def test_host_that_falls_silent(
     server: GitServer, provider: LocalSandboxes, tmp_path: Path
 ) -> None:
@@ -402,10 +404,10 @@ async def test_pack_over_the_limit(
     source = git_source(provider, tmp_path, max_bytes=1 << 20)
     with pytest.raises(RepositoryTooLarge, match="1 MiB"):
         await fetch(source, server.url("p"), prefix=server.prefix)
+    assert sum(path.lstat().st_size for path in cached(tmp_path)) < 1 << 20
     server.commit("p", {"noise": None, "small": b"x"})
     checkout = await fetch(source, server.url("p"), prefix=server.prefix)
     assert (checkout.path / "small").exists()
-    assert sum(path.lstat().st_size for path in cached(tmp_path)) < 1 << 20
 
 
 async def test_tree_over_the_limit(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,14 @@ async def test_lock_excludes_processes(tmp_path: Path) -> None:
     await waiting
 
 
+async def end_of_waiting() -> None:
+    """Return once every thread that waits for a lock has got it and handed it over."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("lock "):
+            await asyncio.to_thread(thread.join)
+    await asyncio.sleep(0)
+
+
 async def test_waiting_for_a_lock_can_be_cancelled(tmp_path: Path) -> None:
     """A waiter that gives up does not get the lock later, behind everybody's back."""
     path = tmp_path / "lock"
@@ -107,21 +116,23 @@ async def test_waiting_for_a_lock_can_be_cancelled(tmp_path: Path) -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    async with asyncio.timeout(5), locked(path):
-        pass
+    await end_of_waiting()
+    lock = try_lock(path)
+    assert lock is not None
+    os.close(lock)
 
 
-def test_deleted_lock_file_is_no_lock(tmp_path: Path) -> None:
-    """Who locks a file that was deleted and made anew holds the new one."""
+async def test_deleted_lock_file_is_no_lock(tmp_path: Path) -> None:
+    """Who waited for a lock whose file was deleted meanwhile holds the new file's."""
     path = tmp_path / "lock"
-    old = try_lock(path)
-    path.unlink()
-    new = try_lock(path)
-    assert old is not None
-    assert new is not None
-    assert os.fstat(new).st_ino == path.stat().st_ino
-    os.close(old)
-    os.close(new)
+    lock = locked(path)
+    async with locked(path):
+        waiting = asyncio.create_task(lock.__aenter__())
+        await asyncio.sleep(0.05)
+        path.unlink()
+    await waiting
+    assert try_lock(path) is None
+    await lock.__aexit__(None, None, None)
 
 
 def test_lock_follows_no_link(tmp_path: Path) -> None:
