@@ -1,7 +1,7 @@
 """A clone on this machine that the user named: found, looked at, and patched on request.
 
-Git runs here in the user's own directory. Whatever its configuration could start on the way
-(hooks, a file system monitor) is switched off.
+Git runs here in the user's own directory, which may hold what somebody else packed. Whatever its
+configuration could start on the way (hooks, a file system monitor, filters) is switched off.
 """
 
 import os
@@ -123,7 +123,7 @@ def _git(
     root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
 ) -> bytes:
     done = subprocess.run(  # noqa: S603 - as above
-        [*SAFE_GIT, *arguments],
+        [*SAFE_GIT, *_filters_off(root), *arguments],
         cwd=root,
         env=_environment(env or {}),
         input=stdin,
@@ -137,6 +137,16 @@ def _git(
             remedy="Is the commit of the run checked out? Then apply the patch with 'git apply'.",
         )
     return done.stdout
+
+
+def _filters_off(root: Path) -> list[str]:
+    """Return options that empty every filter of the configuration: git would start its command."""
+    listing = _ask(root, "config", "--name-only", "-z", "--get-regexp", r"^filter\..*\.")
+    names = {os.fsdecode(name).rsplit(".", 1)[0] for name in _names(listing or b"")}
+    values = ("clean=", "smudge=", "process=", "required=false")
+    return [
+        part for name in sorted(names) for value in values for part in ("-c", f"{name}.{value}")
+    ]
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

@@ -184,3 +184,19 @@ def test_a_monitor_in_the_configuration_is_not_started(repository: Path, tmp_pat
     git(repository, "config", "core.fsmonitor", f"touch {started}; false")
     find_clone(str(repository)).uncommitted()
     assert not started.exists()
+
+
+def test_a_filter_in_the_configuration_is_not_started(repository: Path, tmp_path: Path) -> None:
+    """Neither looking at a clone nor applying a patch to it starts a filter's command."""
+    started = tmp_path / "started"
+    diff = patch_of(repository, {"new.txt": "theirs\n"})
+    for kind in ("clean", "smudge", "process"):
+        git(repository, "config", f"filter.x.y.{kind}", f"touch {started}; cat")
+    (repository / ".git" / "info" / "attributes").write_text("* filter=x.y\n")
+    tracked = repository / next(iter(FILES))
+    tracked.write_bytes(tracked.read_bytes() + b"more\n")
+    clone = find_clone(str(repository))
+    assert clone.uncommitted()
+    clone.apply(diff)
+    assert (repository / "new.txt").read_text() == "theirs\n"
+    assert not started.exists()
