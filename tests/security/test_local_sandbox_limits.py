@@ -132,3 +132,35 @@ def test_nice_and_oom_scores_cannot_be_bettered(box: Box) -> None:
     assert box.python("print(attempt(lambda: os.nice(-5)))") in {"EPERM", "EACCES"}
     score = "echo $1 >/proc/self/oom_score_adj 2>/dev/null; cat /proc/self/oom_score_adj"
     assert int(box.run("sh", "-c", score, "sh", "-1000").stdout) > 0
+
+
+# Sends copies of a descriptor through sockets that nobody reads, as far as it may, and holds them.
+IN_FLIGHT = """
+import time
+kept, sent = [], 0
+def fill():
+    global sent
+    while True:
+        pair = socket.socketpair()
+        kept.extend(pair)
+        socket.send_fds(pair[0], [b'x'], [0] * 200)
+        sent += 200
+print(attempt(fill), sent, flush=True)
+if os.fork() == 0:
+    os.close(1), os.close(2), time.sleep(60)
+"""
+
+
+def test_descriptors_on_their_way_hinder_no_other_box(machine: Machine) -> None:
+    """Linux counts them by user: a box that holds as many as it may upsets neither server nor box.
+
+    Neither one that lives, nor a new one, nor one whose listeners have to reach the server.
+    """
+    old, hog = machine.box(), machine.box()
+    refusal, sent = hog.python(IN_FLIGHT).split()
+    assert refusal == "ETOOMANYREFS"
+    assert int(sent) < 2048
+    fresh = machine.box(network=({"host": "localhost", "port": 1, "trusted": True},))
+    for box in (old, hog, fresh):
+        assert box.sh("echo alive") == "alive"
+        box.destroy()

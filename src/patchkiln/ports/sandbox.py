@@ -50,7 +50,7 @@ class SandboxLimits:
     disk_bytes: int = 2 << 30
     tmp_bytes: int = 1 << 30
     processes: int = 512
-    open_files: int = 4096
+    open_files: int = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

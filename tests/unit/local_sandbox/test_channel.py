@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import resource
 import socket
 from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
 
-from patchkiln.errors import SandboxLost
+from patchkiln.errors import SandboxLost, SandboxUnavailable
 from patchkiln.sandboxes.local.channel import Channel, Reply, parse_reply
 
 
@@ -116,3 +117,21 @@ def test_a_reply_is_parsed_with_its_defaults() -> None:
     assert parse_reply(b'{"event": "ended", "id": 3, "code": 1}') == Reply(
         event="ended", id=3, code=1
     )
+
+
+async def test_a_shortage_of_descriptors_costs_a_request_and_not_the_line(
+    line: tuple[Channel, socket.socket],
+) -> None:
+    """What cannot be sent now is refused with a remedy; the next request is heard."""
+    channel, theirs = line
+    large = {"op": "x", "text": "x" * (1 << 17)}  # travels in a file of its own
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(SandboxUnavailable, match="Too many open files") as caught:
+            await channel.send(large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "limit of open files" in caught.value.remedy
+    await channel.send({"op": "y"})
+    assert json.loads(theirs.recv(100)) == {"op": "y"}

@@ -50,7 +50,6 @@ def become_box(birth: Birth) -> NoReturn:
 class _BringUp:
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
-        self._listeners: list[socket.socket] = []
         self._oom_score = -1
 
     def run(self) -> None:
@@ -61,7 +60,7 @@ class _BringUp:
             except OSError as error:
                 wire.send(control, {"event": "failed", "step": name, "errno": error.errno or 0})
                 return
-        wire.send(control, {"event": "ready"}, [entry.fileno() for entry in self._listeners])
+        wire.send(control, {"event": "ready"})
         line, oom_score = self._keep_only_lines()
         limit = self._birth.plan["limits"]["memory_bytes"] if self._birth.doors is None else None
         init.serve(line, oom_score, limit)
@@ -78,7 +77,8 @@ class _BringUp:
         yield "workspace", lambda: rootfs.mount_workspace(plan, self._birth.base)
         yield "mounts", lambda: rootfs.attach_mounts(plan, self._birth.mounts)
         yield "host names", lambda: rootfs.name_hosts(plan)
-        yield "loopback", self._open_listeners
+        # Before the limits: other boxes' descriptors on their way count with these.
+        yield "loopback", self._send_listeners
         yield "pivot", rootfs.enter_root
         yield "hostname", lambda: syscalls.set_hostname(HOSTNAME)
         yield "resource limits", lambda: hardening.set_resource_limits(limits)
@@ -101,8 +101,11 @@ class _BringUp:
         self._oom_score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         os.setsid()
 
-    def _open_listeners(self) -> None:
-        self._listeners += loopback.open_listeners(self._birth.plan["listeners"])
+    def _send_listeners(self) -> None:
+        listeners = loopback.open_listeners(self._birth.plan["listeners"])
+        if listeners:
+            descriptors = [listener.fileno() for listener in listeners]
+            wire.send(self._birth.control, {"event": "listening"}, descriptors)
 
     def _keep_only_lines(self) -> tuple[socket.socket, int]:
         """Close all but the line to the server, the out-of-memory score and the standard three."""

@@ -1,8 +1,10 @@
 """The server's side of a line to the zygote or to a box: requests, and their checked replies."""
 
 import asyncio
+import errno
 import itertools
 import json
+import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,13 +12,20 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeAlias, cast
 
-from patchkiln.errors import PatchkilnError
+from patchkiln.errors import PatchkilnError, SandboxUnavailable
 from patchkiln.sandboxes.local import wire
 
 _MAX_TEXT_CHARS = 100
 _NUMBERS = range(1 << 63)
+# Descriptors on their way count by user, the boxes' among them: a shortage passes, and says nothing
+# about the line.
+_SHORTAGES = frozenset(
+    {errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+)
+_TRIES = 25
+_PAUSE_S = 0.02
 _EVENTS = frozenset(
-    {"created", "destroyed", "done", "ended", "failed", "ready", "serving", "started"}
+    {"created", "destroyed", "done", "ended", "failed", "listening", "ready", "serving", "started"}
 )
 
 
@@ -94,15 +103,21 @@ class Channel:
         self._handlers.pop(number, None)
 
     async def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """Send a message. Raises the line's error once it is lost."""
+        """Send a message.
+
+        Raises the line's error once it is lost, and `SandboxUnavailable` where the system is short
+        of descriptors or memory: then the line stays whole.
+        """
+        tries = 0
         async with self._sending:
             while not self.closed.is_set():
                 try:
                     wire.send(self._control, message, descriptors)
                 except BlockingIOError:
                     await self._wait_for_room()
-                except OSError:
-                    self.close()
+                except OSError as error:
+                    tries += 1
+                    await self._outlast(error, tries)
                 else:
                     return
         raise self.lost()
@@ -131,6 +146,19 @@ class Channel:
     async def _post(self, message: dict[str, Any]) -> None:
         with suppress(PatchkilnError):
             await self.send(message)
+
+    async def _outlast(self, error: OSError, tries: int) -> None:
+        """Wait a moment after a shortage, as often as is sensible; any other error is the end."""
+        if error.errno not in _SHORTAGES:
+            self.close()
+        elif tries == _TRIES:
+            raise SandboxUnavailable(
+                f"The server cannot reach its sandboxes ({os.strerror(error.errno)}).",
+                remedy="Raise the server's limit of open files (LimitNOFILE= in its unit, or "
+                "ulimit -n), and look at free memory.",
+            ) from error
+        else:
+            await asyncio.sleep(_PAUSE_S)
 
     async def _wait_for_room(self) -> None:
         """Wait until the other side has read something, or the line is closed."""

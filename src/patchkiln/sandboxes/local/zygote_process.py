@@ -1,6 +1,8 @@
 """The zygote, seen from the server: started once, asked for boxes, ended with its line."""
 
 import asyncio
+import os
+import resource
 import socket
 import subprocess
 import sys
@@ -47,9 +49,10 @@ class ZygoteProcess:
         """Start a zygote that works in a directory of its own. Raises `StepFailed`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            _raise_descriptor_limit()
             process = _spawn(theirs.fileno(), staging)
         try:
-            reply, _ = await _first_reply(ours, "zygote")
+            reply, _ = await _next_reply(ours, "zygote")
         except BaseException:
             ours.close()
             await asyncio.to_thread(process.wait)
@@ -67,16 +70,18 @@ class ZygoteProcess:
         Raises `StepFailed`, and `SandboxUnavailable` where the zygote is gone.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listeners: list[socket.socket] = []
         try:
             with theirs:
                 request = {"op": "create", "box": plan}
                 reply = await self._line.request(request, [theirs.fileno()])
             _raise_failure(reply)
-            _, descriptors = await _first_reply(ours, "start")
-            listeners = _take_listeners(descriptors, len(plan["listeners"]))
+            listeners += await _take_listeners(ours, len(plan["listeners"]))
+            await _next_reply(ours, "start")
         except BaseException:
             # Its end of the line tells the box; the zygote is told, so that it forgets the name.
-            ours.close()
+            for opened in (ours, *listeners):
+                opened.close()
             self._line.post({"op": "destroy", "id": 0, "name": plan["name"]})
             raise
         return ours, listeners, reply.pid
@@ -93,6 +98,16 @@ class ZygoteProcess:
         await asyncio.to_thread(self._process.wait)
 
 
+def _raise_descriptor_limit() -> None:
+    """Let this server, and the zygote after it, have as many descriptors as they may.
+
+    Each command takes three. And Linux counts descriptors on their way through sockets by user: up
+    to their own, lower limit, boxes hold some that count as the server's too.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _spawn(control: int, staging: Path) -> subprocess.Popen[bytes]:
     arguments = (str(_SOURCE), str(control), str(staging))
     return subprocess.Popen(  # noqa: S603 - our own interpreter and program
@@ -107,8 +122,8 @@ def _spawn(control: int, staging: Path) -> subprocess.Popen[bytes]:
     )
 
 
-async def _first_reply(line: socket.socket, step: str) -> tuple[Reply, Sequence[int]]:
-    """Wait for the word that the other side serves. Raises `StepFailed` for any other."""
+async def _next_reply(line: socket.socket, step: str) -> tuple[Reply, Sequence[int]]:
+    """Wait for the other side's word that a step succeeded. Raises `StepFailed` for any other."""
     try:
         async with asyncio.timeout(START_S):
             await pipes.readable(line.fileno())
@@ -122,11 +137,15 @@ async def _first_reply(line: socket.socket, step: str) -> tuple[Reply, Sequence[
     return reply, descriptors
 
 
-def _take_listeners(descriptors: Sequence[int], expected: int) -> list[socket.socket]:
-    listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    if len(listeners) != expected:
+async def _take_listeners(line: socket.socket, expected: int) -> list[socket.socket]:
+    if not expected:
+        return []
+    _, descriptors = await _next_reply(line, "start")
+    if len(descriptors) != expected:
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise StepFailed("loopback", 0)
-    return listeners
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def _raise_failure(reply: Reply) -> None:
