@@ -92,6 +92,7 @@ def test_what_may_not_be_a_new_exception_or_its_cause_is_left_alone(raised: str)
         "try:\n    f()\nexcept KeyError:\n    pass\nelse:\n    raise ValueError('x')\n",
         "try:\n    raise ValueError('x')\nexcept KeyError:\n    pass\n",
         "raise ValueError('x')\n",
+        "import errors\ntry:\n    f()\nexcept KeyError as e:\n    raise errors.TIMEOUT\n",
     ],
 )
 def test_a_raise_that_has_no_sure_cause_is_left_alone(text: str) -> None:
@@ -264,6 +265,42 @@ def test_a_name_that_an_inner_clause_deletes_is_no_cause() -> None:
         """,
         CAUSE,
     )
+
+
+@pytest.mark.parametrize("outer", ["", " as exc"])
+def test_an_inner_clause_does_not_take_the_name_of_the_outer_one(outer: str) -> None:
+    """Whether the outer clause had its name or has just been given it, it still needs it."""
+    before = f"""
+        try:
+            f()
+        except KeyError{outer}:
+            if x:
+                raise ValueError("a")
+            try:
+                g()
+            except TypeError:
+                raise RuntimeError("b")
+            raise ValueError("c")
+    """
+    result = after(before, CAUSE)
+    assert "except KeyError as exc:" in result
+    assert "except TypeError as err:" in result
+    assert result.count("from exc") == 2
+
+
+def test_a_name_that_the_outer_clause_uses_later_is_not_taken() -> None:
+    """The inner clause would delete it."""
+    before = """
+        try:
+            f()
+        except KeyError as exc:
+            try:
+                g()
+            except TypeError:
+                raise RuntimeError("b")
+            log(exc)
+    """
+    assert "except TypeError as err:" in after(before, CAUSE)
 
 
 def test_clauses_side_by_side_share_a_name() -> None:

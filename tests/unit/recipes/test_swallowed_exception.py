@@ -3,7 +3,7 @@
 import pytest
 
 from patchkiln.agent.recipes.rewrite import rewrite
-from tests.unit.recipes.rewriting import BARE, SWALLOWED, after, rewrite_text, unchanged
+from tests.unit.recipes.rewriting import BARE, SWALLOWED, TIMEOUT, after, rewrite_text, unchanged
 
 HEAD = "import logging\n\nlogger = logging.getLogger(__name__)\n"
 WARNING = 'logger.warning("Ignored an exception in f", exc_info=True)'
@@ -155,6 +155,8 @@ def test_the_files_own_logger_is_used(head: str, name: str) -> None:
         "from app import logging\n",
         "logging = None\n",
         "def g():\n    import logging\n",
+        "from app import *\nlogging.info('x')\n",
+        "import logging\nlogger = logging.getLogger(__name__)\nException = g()\n",
         "def g(logging): pass\n",
         "import logging\nlogging = g()\n",
     ],
@@ -198,6 +200,11 @@ def test_a_clause_that_runs_before_the_logger_exists_is_left_alone() -> None:
         (
             "# licence\n\n# about f\n",
             "# licence\n\nimport logging\n\n{logger}\n\n# about f\n",
+        ),
+        ("# licence\n", "# licence\n\nimport logging\n\n{logger}\n\n"),
+        (
+            "# licence\nimport attr\n\n\n",
+            "# licence\nimport logging\n\nimport attr\n\n{logger}\n\n",
         ),
         # Among imports: sorted into the standard library's.
         (
@@ -297,6 +304,15 @@ def test_one_logger_serves_all_clauses_of_a_file() -> None:
     result = rewrite_text(text, SWALLOWED)
     assert result.data.decode().count("getLogger") == 1
     assert result.applied[0].lines == (4, 9)
+
+
+def test_lines_that_another_rule_has_added_are_not_counted() -> None:
+    """Every rule tells the lines of the file as it was before the first."""
+    text = "import requests\nrequests.get(\n    url,\n)\n\n\n" + with_clause(
+        "except Exception:\n            pass", head=""
+    )
+    result = rewrite_text(text, TIMEOUT, SWALLOWED)
+    assert [applied.lines for applied in result.applied] == [(2,), (13,)]
 
 
 def test_a_narrowed_bare_clause_is_heard() -> None:

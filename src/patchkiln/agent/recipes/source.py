@@ -45,10 +45,7 @@ def read_source(data: bytes) -> Source:
         text = data[len(mark) :].decode(encoding)
     except UnicodeError as error:
         raise Unfit("its bytes are not in its encoding") from error
-    source = Source(text=text, encoding=encoding, mark=mark)
-    if source.encode(text) != data:
-        raise Unfit("its encoding cannot be written back exactly")
-    return source
+    return Source(text=text, encoding=encoding, mark=mark)
 
 
 def _encoding(data: bytes) -> str:

@@ -70,9 +70,9 @@ class Surveyor:
             path for path in listing.paths if not request.paths or is_named(path, request.paths)
         ]
         found: list[FileEdit | LeftAlone | None] = []
-        for begin in range(0, min(len(paths), MAX_FILES), BATCH_FILES):
-            batch = paths[begin : min(begin + BATCH_FILES, MAX_FILES)]
-            found += await self.edits(batch)
+        chosen = paths[:MAX_FILES]
+        for begin in range(0, len(chosen), BATCH_FILES):
+            found += await self.edits(chosen[begin : begin + BATCH_FILES])
         unreadable = [
             LeftAlone(path=path, reason="its name is no plain text") for path in listing.unreadable
         ]
