@@ -4,13 +4,13 @@ import logging
 import sys
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LEVELS = logging.getLevelNamesMapping()
 
 
 def configure_logging(level: str) -> None:
     """Send every logger to stderr at ``level``; an unknown level means INFO."""
-    name = level.upper() if level.upper() in LEVELS else "INFO"
-    logging.basicConfig(level=name, format=FORMAT, stream=sys.stderr, force=True)
+    number = LEVELS.get(level.upper(), logging.INFO)
+    logging.basicConfig(level=number, format=FORMAT, stream=sys.stderr, force=True)
     # Alembic tells each revision and httpx each request: noise beside the server's own facts.
     for chatty in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(name)))
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, number))

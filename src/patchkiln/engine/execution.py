@@ -53,8 +53,9 @@ class RunExecution:
         async with slots:
             await self.tell(StatusUpdate(event=RUN_STARTED, message="Run started"))
             minutes = self._run.request.limits.minutes
+            limit = asyncio.timeout(minutes * 60)
             try:
-                async with asyncio.timeout(minutes * 60) as limit:
+                async with limit:
                     await run_steps(context, self.tell)
             except TimeoutError as error:
                 if not limit.expired():
