@@ -6,7 +6,9 @@ The adapter is `GitRepositories` on local sandboxes; the remotes are real reposi
 import asyncio
 import os
 import subprocess
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from patchkiln.errors import (
     RepositoryTooLarge,
 )
 from patchkiln.repositories import GitRepositories
+from patchkiln.repositories.reachability import explained
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.support.clones import fetch, fetch_all, git_source, local_sandboxes
 from tests.support.git_server import Answer, Content, GitServer, Program, Symlink, git
@@ -354,6 +357,25 @@ async def test_name_that_does_not_resolve(source: GitRepositories) -> None:
     """A host name that nobody knows is told as such."""
     with pytest.raises(RemoteUnreachable, match="does not resolve"):
         await fetch(source, "http://no-such-host.invalid/p", prefix="http://no-such-host.invalid/")
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_looking_up_a_name_waits_for_no_other_work() -> None:
+    """While every thread for other work is busy, a host's failure is explained all the same."""
+    done = threading.Event()
+    busy = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(busy)
+    work = asyncio.create_task(asyncio.to_thread(done.wait))
+    url = RepositoryUrl(
+        url="http://127.0.0.1/p", scheme="http", host="127.0.0.1", port=80, path="/p", trusted=False
+    )
+    try:
+        async with asyncio.timeout(5):
+            error = await explained(RemoteUnreachable("The host could not be reached."), url)
+    finally:
+        done.set()
+        await work
+    assert "loopback address" in error.message
 
 
 async def test_name_of_a_private_address(server: GitServer, source: GitRepositories) -> None:

@@ -6,11 +6,16 @@ The sandbox's network is what refuses; this only tells a person the reason.
 import asyncio
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from patchkiln.domain.network import forbidden_address
 from patchkiln.domain.repository import RepositoryUrl
 from patchkiln.errors import RemoteUnreachable
 
+LOOKUP_S = 10.0
+# Their own, because a slow name server holds a thread for long, and nothing else may wait for it.
+_RESOLVERS = ThreadPoolExecutor(2, thread_name_prefix="resolver")
 _FORBIDDEN_REMEDY = (
     "Use a public host, or ask the operator to add the URL's prefix to PATCHKILN_GIT_ALLOW."
 )
@@ -21,7 +26,10 @@ async def explained(error: RemoteUnreachable, url: RepositoryUrl) -> RemoteUnrea
     if not url.host:
         return error
     try:
-        addresses = await _addresses(url)
+        async with asyncio.timeout(LOOKUP_S):
+            addresses = await _addresses(url)
+    except TimeoutError:  # nothing better is known
+        return error
     except OSError:
         return _because(error, f"The host name '{url.host}' does not resolve.", None)
     rules = [forbidden_address(ipaddress.ip_address(address)) for address in addresses]
@@ -33,8 +41,8 @@ async def explained(error: RemoteUnreachable, url: RepositoryUrl) -> RemoteUnrea
 
 
 async def _addresses(url: RepositoryUrl) -> list[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, url.host, url.port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, look_up)
     return [str(entry[4][0]).partition("%")[0] for entry in found]
 
 
