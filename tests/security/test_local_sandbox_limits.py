@@ -82,6 +82,54 @@ while True:
     box.destroy()
 
 
+MEMORY_OF_NOBODY = {
+    "files": """
+files = []
+def grow():
+    files.append(os.memfd_create('x'))
+    os.write(files[-1], b'x' * (1 << 20))
+""",
+    "segments": """
+libc.shmat.restype = ctypes.c_void_p
+def grow():
+    address = libc.shmat(libc.shmget(0, 1 << 20, 0o600), None, 0)
+    ctypes.memset(address, 1, 1 << 20)
+    libc.shmdt(ctypes.c_void_p(address))
+""",
+    "messages": """
+import struct
+def grow():
+    for _ in range(64):
+        queue = libc.msgget(0, 0o600)
+        for _ in range(2):
+            if libc.msgsnd(queue, struct.pack('q', 1) + b'x' * 8192, 8192, 0):
+                raise OSError(ctypes.get_errno(), '')
+""",
+    "semaphores": """
+def grow():
+    if libc.semget(0, 16000, 0o600) < 0:
+        raise OSError(ctypes.get_errno(), '')
+""",
+}
+
+
+@pytest.mark.parametrize("kind", MEMORY_OF_NOBODY)
+def test_memory_that_no_process_holds_is_bounded(machine: Machine, kind: str) -> None:
+    """What the kernel keeps for a box counts as its own, or cannot be had."""
+    box = machine.box(limits={"memory_bytes": 128 * MIB})
+    program = f"""{MEMORY_OF_NOBODY[kind]}
+import time
+for held in range(512):
+    print(held, flush=True)
+    time.sleep(0.001)
+    grow()
+"""
+    held = [int(line) for line in box.python(program).splitlines() if line.isdigit()]
+    assert held
+    assert held[-1] < 400
+    box.destroy()
+
+
 @pytest.mark.parametrize("place", ["/tmp", "/home/user", "/dev/shm", "/workspace"])
 def test_disks_are_bounded(machine: Machine, place: str) -> None:
     """Each place that can be written has a size of its own, in bytes and in files."""

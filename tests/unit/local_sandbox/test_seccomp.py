@@ -6,7 +6,15 @@ from itertools import product
 
 import pytest
 
-from patchkiln.sandboxes.local.seccomp import ALLOW, DENIED, JUDGED, KILL_PROCESS, build_filter
+from patchkiln.sandboxes.local.seccomp import (
+    ABSENT,
+    ALLOW,
+    DENIED,
+    JUDGED,
+    KILL_PROCESS,
+    UNCOUNTED,
+    build_filter,
+)
 
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 ORDINARY = {
@@ -15,12 +23,18 @@ ORDINARY = {
 }
 
 
-def judge(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+def judge(
+    machine: str,
+    number: int,
+    *arguments: int,
+    architecture: int | None = None,
+    counted: bool = True,
+) -> int:
     """Return what the filter says to a call."""
     code = architecture or MACHINES[machine]
     padded = [*arguments, *([0] * (6 - len(arguments)))]
     data = struct.pack("<IIQ6Q", number, code, 0, *padded)
-    program = list(struct.iter_unpack("<HBBI", build_filter(machine)))
+    program = list(struct.iter_unpack("<HBBI", build_filter(machine, counted=counted)))
     accumulator, place = 0, 0
     while True:
         operation, if_true, if_false, value = program[place]
@@ -66,6 +80,7 @@ def test_every_denied_call_fails(column: int, machine: str) -> None:
 def test_no_number_is_named_twice(column: int) -> None:
     """A slip of a digit would deny another call than the one named."""
     numbers = [pair[column] for pair in DENIED.values() if pair[column] is not None]
+    numbers += [pair[column] for pair in (ABSENT | UNCOUNTED).values()]
     judged = list(JUDGED[list(MACHINES)[column]].values())
     assert len({*numbers, *judged}) == len(numbers) + len(judged)
 
@@ -82,6 +97,14 @@ def test_foreign_conventions_kill(machine: str) -> None:
 def test_unknown_calls_do_not_exist(machine: str, number: int) -> None:
     """Newer numbers, x32's and clone3 answer that there is no such call."""
     assert judge(machine, number) == fails(errno.ENOSYS)
+
+
+@pytest.mark.parametrize(("column", "machine"), list(enumerate(MACHINES)))
+def test_memory_of_nobody_needs_a_control_group(column: int, machine: str) -> None:
+    """Where none counts it, files in memory, queues and semaphores do not exist; else they do."""
+    numbers = [pair[column] for pair in UNCOUNTED.values()]
+    assert {judge(machine, number) for number in numbers} == {ALLOW}
+    assert {judge(machine, number, counted=False) for number in numbers} == {fails(errno.ENOSYS)}
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -84,7 +84,8 @@ class _BringUp:
         yield "resource limits", lambda: hardening.set_resource_limits(limits)
         yield "capabilities", hardening.drop_privileges
         yield "landlock", lambda: hardening.restrict_files(plan)
-        yield "seccomp", hardening.filter_system_calls
+        counted = self._birth.doors is not None
+        yield "seccomp", lambda: hardening.filter_system_calls(counted=counted)
 
     def _take_identity(self) -> None:
         """Wait until the zygote has written the id maps, then be the box's user."""

@@ -9,7 +9,11 @@ from patchkiln.sandboxes.local.seccomp import build_filter
 
 _LOCKED_MEMORY_BYTES = 64 << 10
 _WRITABLE = (WORKSPACE, "/tmp", HOME, "/dev/shm", "/dev/pts")  # noqa: S108 - inside the box
-_FILTER = build_filter(syscalls.MACHINE) if syscalls.MACHINE in syscalls.SUPPORTED_MACHINES else b""
+_FILTERS = {
+    counted: build_filter(syscalls.MACHINE, counted=counted)
+    for counted in (True, False)
+    if syscalls.MACHINE in syscalls.SUPPORTED_MACHINES
+}
 
 
 def set_resource_limits(limits: LimitsPlan) -> None:
@@ -44,6 +48,6 @@ def restrict_files(plan: BoxPlan) -> None:
     landlock.restrict([*_WRITABLE, *writable], readable)
 
 
-def filter_system_calls() -> None:
-    """Install the seccomp filter; nothing undoes it."""
-    syscalls.install_seccomp_filter(_FILTER)
+def filter_system_calls(*, counted: bool) -> None:
+    """Install the seccomp filter; nothing undoes it. ``counted``: by a control group."""
+    syscalls.install_seccomp_filter(_FILTERS[counted])

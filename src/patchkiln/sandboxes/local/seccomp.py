@@ -3,7 +3,8 @@
 A list of what is denied, because builds and test suites use nearly everything else. Denied is what
 reaches the kernel beyond the box's namespaces, or has a history of holes: mounts, new namespaces,
 keyrings, io_uring, BPF, performance counters, handles of files, clocks, modules. A call that is
-newer than this list does not exist for the box.
+newer than this list does not exist for the box. Where no control group counts its memory, neither
+does what would hold memory that belongs to no process and no disk.
 
 Sources: seccomp(2), linux/audit.h, the default profile of moby/profiles.
 """
@@ -29,7 +30,6 @@ KILL_PROCESS: Final = 0x80000000
 _FAIL: Final = 0x00050000
 
 _FIRST_UNKNOWN: Final = 470
-_CLONE3: Final = 435
 _AUDIT: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}; of unshare(2) also CLONE_NEWTIME.
@@ -107,6 +107,15 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "ustat": (136, None),
     "vhangup": (153, 58),
 }
+# Programs know what to do on a kernel that lacks these. The arguments of clone3 lie in memory, out of
+# a filter's reach; the requests of io_setup are few, and the whole machine's.
+ABSENT: Final[dict[str, tuple[int, int]]] = {"clone3": (435, 435), "io_setup": (206, 0)}
+# What only a control group can count. Shared memory of System V is left: /proc tells its size.
+UNCOUNTED: Final[dict[str, tuple[int, int]]] = {
+    "memfd_create": (319, 279),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+}
 JUDGED: Final = {
     "x86_64": {"clone": 56, "unshare": 272, "ioctl": 16, "socket": 41},
     "aarch64": {"clone": 220, "unshare": 97, "ioctl": 29, "socket": 198},
@@ -121,8 +130,11 @@ class _Instruction(NamedTuple):
     if_false: int = 0
 
 
-def build_filter(machine: str) -> bytes:
-    """Return the filter for a machine, ``x86_64`` or ``aarch64``, as the kernel takes it."""
+def build_filter(machine: str, *, counted: bool) -> bytes:
+    """Return the filter for a machine, ``x86_64`` or ``aarch64``, as the kernel takes it.
+
+    ``counted`` tells whether a control group counts all memory of the box.
+    """
     calls = JUDGED[machine]
     column = _MACHINES.index(machine)
     program = [*_only_architecture(_AUDIT[machine]), *_only_known()]
@@ -130,8 +142,8 @@ def build_filter(machine: str) -> bytes:
         number = numbers[column]
         if number is not None:
             program += _on_call(number, [_fail(errno.EPERM)])
-    # Its arguments lie in memory, out of a filter's reach; the C library falls back to clone.
-    program += _on_call(_CLONE3, [_fail(errno.ENOSYS)])
+    for pair in (ABSENT if counted else ABSENT | UNCOUNTED).values():
+        program += _on_call(pair[column], [_fail(errno.ENOSYS)])
     program += _on_call(calls["clone"], _without_bits(_NEW_NAMESPACE))
     program += _on_call(calls["unshare"], _without_bits(_NEW_NAMESPACE | _NEW_TIME))
     program += _on_call(calls["ioctl"], _judge_ioctl())
