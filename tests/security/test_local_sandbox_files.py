@@ -178,3 +178,21 @@ def test_two_boxes_do_not_see_each_other(machine: Machine) -> None:
     assert one.namespace() != two.namespace()
     one.destroy()
     two.destroy()
+
+
+def test_a_link_in_the_place_of_a_checkout_leads_nowhere(machine: Machine) -> None:
+    """A box that may write the clone cache cannot have the next box shown the host's files."""
+    cache, secret = machine.data_dir / "cache", machine.data_dir / "private"
+    for place in (cache, secret):
+        place.mkdir()
+        os.chown(place, machine.host_uid, machine.host_uid)
+    (secret / "checkout").mkdir()
+    one = machine.box(mounts=({"source": str(cache), "target": "/cache", "writable": True},))
+    one.sh(f"ln -s {secret} /cache/link; mkdir /cache/checkout")
+    for place in ("link", "link/checkout"):
+        with pytest.raises(Refused, match="symbolic link"):
+            machine.box(base=cache / place)
+        with pytest.raises(Refused, match="symbolic link"):
+            machine.box(mounts=({"source": str(cache / place), "target": "/lent"},))
+    for box in (machine.box(base=cache / "checkout"), one):
+        box.destroy()

@@ -25,6 +25,7 @@ from patchkiln.ports.sandbox import (
     SandboxSpec,
     new_sandbox_id,
 )
+from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.contract.sandbox.losing import lose
 from tests.contract.sandbox.making import checkout_at, make, run, sh, text
 
@@ -104,6 +105,24 @@ async def test_a_missing_host_directory_is_told_without_its_name(
         await make(provider, mounts=(HostMount(source=tmp_path / "no", target="/no"),))
     assert str(tmp_path) not in f"{caught.value.message} {caught.value.remedy}"
     await (await make(provider)).destroy()
+
+
+async def test_the_operator_s_own_links_are_followed(tmp_path: Path) -> None:
+    """The data directory, and a directory outside of it, may lie behind symbolic links."""
+    for name in ("data", "lent"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}-link").symlink_to(tmp_path / name)
+    (tmp_path / "data" / "checkout").mkdir()
+    provider = LocalSandboxes(tmp_path / "data-link")
+    try:
+        box = await make(
+            provider,
+            base=checkout_at(tmp_path / "data-link" / "checkout"),
+            mounts=(HostMount(source=tmp_path / "lent-link", target="/lent"),),
+        )
+        assert await text(box, "ls -A /lent .") == ".:\n\n/lent:"
+    finally:
+        await provider.close()
 
 
 async def test_a_memory_hog_is_killed_and_the_sandbox_lives(provider: SandboxProvider) -> None:

@@ -80,3 +80,10 @@ def test_a_data_directory_that_cannot_be_written_is_named() -> None:
     reason, remedy = explain_machine(error)
     assert "/secret" not in reason
     assert "PATCHKILN_DATA_DIR" in remedy
+
+
+def test_a_link_in_the_place_of_a_directory_is_told() -> None:
+    """The remedy says how to get the directory back."""
+    reason, remedy = explain("mounts", errno.ELOOP, as_root=True)
+    assert "symbolic link" in reason
+    assert "repositories/" in remedy

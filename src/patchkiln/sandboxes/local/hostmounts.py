@@ -1,6 +1,7 @@
 """Host directories as detached mounts, which a box may attach though it could not reach them.
 
-The zygote resolves the path with its own rights; the box gets a descriptor of the mount.
+The zygote resolves the path with its own rights, and follows no link, because boxes write in some of
+the directories on the way; the box gets a descriptor of the mount.
 """
 
 import os
@@ -15,12 +16,16 @@ _WRITABLE = syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV
 
 
 def detach(source: str, *, writable: bool, as_root: bool) -> int:
-    """Return the descriptor of a detached mount of a directory.
+    """Return the descriptor of a detached mount of a directory. `ELOOP` for a link on the way.
 
     Started by root, the owner of a read-only directory becomes the box's user where the file system
     can map ids (Linux 5.12 and most file systems), so that a box reads what only root may read.
     """
-    descriptor = syscalls.clone_mount(source)
+    place = syscalls.open_place(source)
+    try:
+        descriptor = syscalls.clone_mount("", directory=place)
+    finally:
+        os.close(place)
     try:
         attributes = _WRITABLE if writable else READ_ONLY
         syscalls.set_mount_attributes("", attributes, directory=descriptor)

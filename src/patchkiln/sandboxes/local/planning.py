@@ -2,6 +2,8 @@
 
 import os
 import re
+from dataclasses import replace
+from pathlib import Path
 
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
@@ -35,11 +37,32 @@ def plan_box(spec: SandboxSpec, tools: Tools, *, reviews: str | None = None) -> 
     }
 
 
+def settle_places(spec: SandboxSpec, data_dir: Path, real_data_dir: Path) -> SandboxSpec:
+    """Name a spec's directories without the symbolic links that are the operator's own.
+
+    Those are the links to the data directory, and to what lies outside of it. Links below it may
+    come from a box: they stay, and are refused when the box is made.
+    """
+
+    def below_data(path: Path) -> Path:
+        if path.is_relative_to(data_dir):
+            return real_data_dir / path.relative_to(data_dir)
+        return path
+
+    def settled(path: Path) -> Path:
+        inside = below_data(path)
+        return inside if inside.is_relative_to(real_data_dir) else Path(os.path.realpath(path))
+
+    base = spec.base if spec.base is None else replace(spec.base, path=below_data(spec.base.path))
+    mounts = tuple(replace(mount, source=settled(mount.source)) for mount in spec.mounts)
+    return replace(spec, base=base, mounts=mounts)
+
+
 def give_writable_mounts(spec: SandboxSpec) -> None:
     """Let the boxes' user own the directories that a box may write; what is in them is theirs."""
     for mount in spec.mounts:
-        if mount.writable and mount.source.stat().st_uid != HOST_UID:
-            os.chown(mount.source, HOST_UID, HOST_GID)
+        if mount.writable and mount.source.lstat().st_uid != HOST_UID:
+            os.chown(mount.source, HOST_UID, HOST_GID, follow_symlinks=False)
 
 
 def _limits(limits: SandboxLimits) -> LimitsPlan:

@@ -12,6 +12,7 @@ from patchkiln.sandboxes.local import selftest, syscalls
 from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
 from patchkiln.sandboxes.local.diff import clean_room_diff
 from patchkiln.sandboxes.local.maker import BoxMaker
+from patchkiln.sandboxes.local.planning import settle_places
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from patchkiln.sandboxes.local.tools import Tools, choose_tools, own_python
 from patchkiln.sandboxes.local.zygote_process import StepFailed
@@ -24,7 +25,9 @@ class LocalSandboxes:
 
     def __init__(self, data_dir: Path) -> None:
         """Take the directory below which the provider keeps what it needs."""
-        self._place = data_dir.absolute() / _PLACE
+        self._data_dir = data_dir.absolute()
+        self._real_data_dir = Path(os.path.realpath(data_dir))
+        self._place = self._real_data_dir / _PLACE
         self._maker = BoxMaker(self._place / "staging", self._review)
         self._testing = asyncio.Lock()
         self._isolation: Isolation | None = None
@@ -47,7 +50,7 @@ class LocalSandboxes:
         isolation = await self.isolation()
         if isolation.level is IsolationLevel.NONE:
             raise SandboxUnavailable(isolation.reason, remedy=isolation.remedy)
-        return await self._make(spec)
+        return await self._make(settle_places(spec, self._data_dir, self._real_data_dir))
 
     async def close(self) -> None:
         """Destroy every box and end the zygote."""

@@ -107,8 +107,8 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "ustat": (136, None),
     "vhangup": (153, 58),
 }
-# Programs know what to do on a kernel that lacks these. The arguments of clone3 lie in memory, out of
-# a filter's reach; the requests of io_setup are few, and the whole machine's.
+# Programs know what to do on a kernel that lacks these. The arguments of clone3 lie in memory, out
+# of a filter's reach; the requests of io_setup are few, and the whole machine's.
 ABSENT: Final[dict[str, tuple[int, int]]] = {"clone3": (435, 435), "io_setup": (206, 0)}
 # What only a control group can count. Shared memory of System V is left: /proc tells its size.
 UNCOUNTED: Final[dict[str, tuple[int, int]]] = {

@@ -48,6 +48,7 @@ _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_RECURSIVE: Final = 0x8000
 _OPEN_TREE_CLONE: Final = 1
+_RESOLVE_NO_SYMLINKS: Final = 4
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITY_BYTES: Final = 24
@@ -58,6 +59,7 @@ _CLONE_INTO_CGROUP: Final = 1 << 33
 _OPEN_TREE: Final = 428
 _MOVE_MOUNT: Final = 429
 _CLONE3: Final = 435
+_OPENAT2: Final = 437
 _MOUNT_SETATTR: Final = 442
 _LANDLOCK_CREATE_RULESET: Final = 444
 _LANDLOCK_ADD_RULE: Final = 445
@@ -137,10 +139,24 @@ def set_mount_attributes(
     )
 
 
-def clone_mount(path: str) -> int:
-    """Return a descriptor of a detached copy of a mount tree (open_tree(2), Linux 5.2)."""
-    flags = ctypes.c_uint(_OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC)
-    return _syscall("open_tree", _OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags)
+def open_place(path: str) -> int:
+    """Return a descriptor that stands for a directory (openat2(2), Linux 5.6).
+
+    A symbolic link anywhere in the path is `ELOOP`.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    how = struct.pack("QQQ", flags, 0, _RESOLVE_NO_SYMLINKS)
+    return _syscall("openat2", _OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
+
+
+def clone_mount(path: str, *, directory: int = _AT_FDCWD) -> int:
+    """Return a descriptor of a detached copy of a mount tree (open_tree(2), Linux 5.2).
+
+    An empty path means the place that the descriptor ``directory`` stands for.
+    """
+    empty = 0 if path else _AT_EMPTY_PATH
+    flags = ctypes.c_uint(_OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC | empty)
+    return _syscall("open_tree", _OPEN_TREE, directory, os.fsencode(path), flags)
 
 
 def attach_mount(descriptor: int, target: str) -> None:
