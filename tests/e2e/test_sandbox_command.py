@@ -118,16 +118,18 @@ def test_the_workspace_is_copied_in_and_never_written_back(
     (work / "run.sh").chmod(0o750)
     (work / "private").write_text("secret")
     (work / "private").chmod(0o600)
+    (work / "open").touch()
+    (work / "open").chmod(0o666)
     Path(os.fsdecode(os.fsencode(work) + b"/na\xffme")).write_text("odd")
     (work / "link").symlink_to("run.sh")
     (work / "out").symlink_to("/etc/shadow")
     script = r"""
         ./run.sh; cat private; cat "$(printf 'na\377me')"; readlink link; readlink out
-        stat -c %a run.sh private; ls -d empty; rm private; echo new >new; echo changed >run.sh
+        stat -c %a run.sh private open; ls -d empty; rm private; echo new >new; echo changed >run.sh
     """
     done = patchkiln("sandbox", "run", "--workspace", work, "--", "sh", "-ec", script, env=env)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == b"ran\nsecretoddrun.sh\n/etc/shadow\n750\n600\nempty\n"
+    assert done.stdout == b"ran\nsecretoddrun.sh\n/etc/shadow\n750\n600\n666\nempty\n"
     assert (work / "private").read_text() == "secret"
     assert (work / "run.sh").read_text().startswith("#!/bin/sh")
     assert not (work / "new").exists()
