@@ -1,6 +1,7 @@
 """What the local sandbox promises about the host's files and secrets."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_the_first_process_shows_nothing(box: Box) -> None:
     """Its root, directory, descriptors, memory and program cannot be looked into."""
     for name in ("root/etc", "cwd/", "fd/3", "mem", "maps", "map_files"):
         assert "Permission denied" in box.sh(f"ls -l /proc/1/{name} && head -c 1 /proc/1/{name}")
+
+
+def test_a_box_does_not_learn_where_the_server_lies(box: Box) -> None:
+    """Neither arguments nor mounts name the program, the data directory or the lent Python."""
+    assert box.sh("tr -d '\\0' </proc/1/cmdline") == "patchkiln-zygote"
+    told = box.sh("cat /proc/[0-9]*/cmdline /proc/self/mountinfo /proc/self/maps | tr '\\0' ' '")
+    assert "/workspace" in told
+    for place in (REPOSITORY, box.machine.data_dir, os.path.realpath(sys.base_prefix)):
+        assert f"{place}" == "/usr" or f"{place}" not in told
 
 
 def test_only_three_descriptors_are_open(box: Box) -> None:

@@ -89,15 +89,21 @@ def explain(step: str, number: int, *, as_root: bool) -> Diagnosis:
             "namespace.",
             "Use Linux 6.6 or newer.",
         )
-    if step == "mounts" and number == errno.ELOOP:
+    if step in _MOUNT_STEPS:
+        return _explain_mounts(step, number)
+    return _unknown(step, number)
+
+
+def _explain_mounts(step: str, number: int) -> Diagnosis:
+    if number == errno.ENOSYS:
+        return Diagnosis(
+            f"This kernel ({os.uname().release}) lacks mount_setattr.", "Use Linux 5.12 or newer."
+        )
+    if number == errno.ELOOP:
         return Diagnosis(
             "A directory that the sandbox was to see is a symbolic link, or lies behind one.",
             "Put a directory in its place; a checkout whose place it takes is made anew when the "
             "clone cache (repositories/ in the data directory) is deleted.",
-        )
-    if step in _MOUNT_STEPS and number == errno.ENOSYS:
-        return Diagnosis(
-            f"This kernel ({os.uname().release}) lacks mount_setattr.", "Use Linux 5.12 or newer."
         )
     return _unknown(step, number)
 

@@ -1,7 +1,7 @@
 """Host directories as detached mounts, which a box may attach though it could not reach them.
 
-The zygote resolves the path with its own rights, and follows no link, because boxes write in some of
-the directories on the way; the box gets a descriptor of the mount.
+The zygote resolves the path with its own rights, and follows no link, because boxes write in some
+of the directories on the way; the box gets a descriptor of the mount.
 """
 
 import os

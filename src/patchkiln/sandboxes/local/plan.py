@@ -7,11 +7,12 @@ from typing import TypedDict
 
 
 class MountPlan(TypedDict):
-    """A host directory at a place in the box."""
+    """A host directory at a place in the box; ``nameless``: the box is not to see which."""
 
     source: str
     target: str
     writable: bool
+    nameless: bool
 
 
 class ListenerPlan(TypedDict):

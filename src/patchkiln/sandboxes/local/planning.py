@@ -23,7 +23,12 @@ def plan_box(spec: SandboxSpec, tools: Tools, *, reviews: str | None = None) -> 
     if not _NAME.fullmatch(spec.id):
         raise ValueError("a sandbox's id is made of letters, digits, '_' and '-'")
     mounts: list[MountPlan] = [
-        {"source": str(mount.source), "target": mount.target, "writable": mount.writable}
+        {
+            "source": str(mount.source),
+            "target": mount.target,
+            "writable": mount.writable,
+            "nameless": False,
+        }
         for mount in spec.mounts
     ]
     return {

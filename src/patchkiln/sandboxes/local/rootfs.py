@@ -104,7 +104,24 @@ def attach_mounts(plan: BoxPlan, mounts: list[int]) -> None:
     for mount, descriptor in zip(plan["mounts"], mounts, strict=True):
         target = f"{ROOT}{mount['target']}"
         os.makedirs(target, exist_ok=True)
-        syscalls.attach_mount(descriptor, target)
+        if mount["nameless"]:
+            _attach_nameless(descriptor, target)
+        else:
+            syscalls.attach_mount(descriptor, target)
+
+
+def _attach_nameless(mount: int, target: str) -> None:
+    """Show a directory through an overlay, which does not tell in mountinfo where that one lies."""
+    lent, empty = f"{ROOT}/lent", f"{ROOT}/mnt"
+    os.mkdir(lent)
+    syscalls.attach_mount(mount, lent)
+    flags = _PRIVATE | syscalls.MS_RDONLY
+    try:
+        syscalls.mount("lent", target, "overlay", flags, f"lowerdir={lent}:{empty}")
+    except OSError:  # not every file system may lie below one
+        syscalls.bind(lent, target)
+    syscalls.unmount(lent)
+    os.rmdir(lent)
 
 
 def name_hosts(plan: BoxPlan) -> None:

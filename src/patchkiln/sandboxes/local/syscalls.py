@@ -54,6 +54,7 @@ _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITY_BYTES: Final = 24
 _SIGCHLD: Final = 17
 _CLONE_INTO_CGROUP: Final = 1 << 33
+_ARGUMENT_FIELDS: Final = slice(45, 47)  # of /proc/PID/stat, counted after the name
 
 # Since Linux 5.1 new calls have the same number on every architecture.
 _OPEN_TREE: Final = 428
@@ -190,6 +191,17 @@ def clone_process(flags: int, cgroup: int | None = None) -> int:
 def unshare(flags: int) -> None:
     """Move this process into new namespaces."""
     _checked(_libc.unshare(flags), "unshare")
+
+
+def hide_arguments(name: str) -> None:
+    """Let /proc/PID/cmdline, which everyone may read, show a name and nothing else.
+
+    Writes over the arguments in this process's own memory (``arg_start``, proc_pid_stat(5)).
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = (int(field) for field in fields[_ARGUMENT_FIELDS])
+    ctypes.memmove(start, name.encode()[: end - start - 1].ljust(end - start, b"\0"), end - start)
 
 
 def set_hostname(name: str) -> None:

@@ -30,7 +30,7 @@ class Tools:
         """Return the mounts that lend them."""
         lent = ((self.own_python, OPT_PYTHON), (self.packages, OPT_TOOLCHAIN))
         return [
-            {"source": str(source), "target": target, "writable": False}
+            {"source": str(source), "target": target, "writable": False, "nameless": True}
             for source, target in lent
             if source is not None
         ]

@@ -30,6 +30,7 @@ _NAMESPACES = (
     | syscalls.CLONE_NEWIPC
     | syscalls.CLONE_NEWUTS
 )
+_NAME = "patchkiln-zygote"
 _SIGNAL_BYTES = 4096
 _FAREWELL_S = 5.0
 
@@ -200,6 +201,8 @@ class _Zygote:
 
 def main(control_fd: int, staging: str) -> None:
     """Serve until the server is gone."""
+    # The first process of a box inherits them, and would show where the server lies.
+    syscalls.hide_arguments(_NAME)
     control = socket.socket(fileno=control_fd)
     # Python's own handler would end this process, and the first of a box, from inside.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
