@@ -151,6 +151,50 @@ async def test_ignored_files_and_leavings_are_left_out(review: Review) -> None:
     assert patch.notes == ()
 
 
+async def test_new_ignore_rules_hide_nothing(review: Review) -> None:
+    """Rules that the box wrote hide no new file: the patch holds the rules and the files."""
+    await review.run(
+        "echo hidden.py >>.gitignore; echo 1 >hidden.py; mkdir -p own/deep;"
+        "echo '*' >own/.gitignore; echo 1 >own/x.py; echo '!x' >own/deep/.gitignore;"
+        "echo 1 >own/deep/y.py; chmod 555 own;"
+        "mkdir link.d; echo '*' >rules; ln -s ../rules link.d/.gitignore; echo 1 >link.d/z.py;"
+        "mkdir build; echo '!*' >build/.gitignore; touch build/o a.log;"
+        "head -c 11000000 /dev/zero >own/deep/large"
+    )
+    patch = await review.box.diff()
+    tree = await review.tree()
+    names = ("build/.gitignore", "build/o", "a.log", "own/deep/large")
+    assert review.applied(patch) == {k: v for k, v in tree.items() if k not in names}
+    assert kinds(patch)[".gitignore"] is ChangeKind.MODIFIED
+    assert {"hidden.py", "own/x.py", "own/deep/y.py", "link.d/z.py"} < set(kinds(patch))
+    assert patch.notes == ("New files over 10 MiB are left out of the patch: own/deep/large.",)
+
+
+NESTED: Tree = {
+    ".gitignore": b"*.log\n",
+    "a/.gitignore": b"build/\n",
+    "b/.gitignore": b"*.tmp\n",
+    "c/.gitignore": b"x\n",
+    "c/f": b"1\n",
+    "d/.gitignore": b"x\n",
+}
+
+
+async def test_dropped_ignore_rules_still_judge(provider: LocalSandboxes, tmp_path: Path) -> None:
+    """The base's rules hold at any depth, where the box deleted, replaced or moved them."""
+    async with reviewed(provider, tmp_path, NESTED) as review:
+        await review.run(
+            "rm .gitignore a/.gitignore; ln -sf f b/.gitignore; rm -r c; echo file >c; rm -r d;"
+            "ln -s a d; mkdir a/build; touch a.log a/build/o b/x.tmp; echo new >a/new; echo 1 >b/f;"
+            "mkdir -p e/.gitignore; echo 1 >e/.gitignore/f"
+        )
+        patch = await review.box.diff()
+        tree = await review.tree()
+        ignored = ("a.log", "a/build/o", "b/x.tmp")
+        assert review.applied(patch) == {k: v for k, v in tree.items() if k not in ignored}
+        assert patch.notes == ()
+
+
 async def test_nested_repository_shows_its_files(review: Review) -> None:
     """Git directories and git files in the tree hide nothing: what lies beside them is shown."""
     await review.run(
@@ -177,6 +221,29 @@ async def test_names_that_git_refuses_spoil_nothing(review: Review) -> None:
     assert set(kinds(patch)) == {"good"}
     assert "git~1" in patch.notes[0]
     assert review.applied(patch)["good"] == b"good\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".g\u200cit", "\ufeff.GIT", ".gi\u206at\u200f", ".git\u202a", ".git. . ", "GIT~1 .", ".git:x"],
+)
+async def test_names_that_other_systems_take_for_git_are_named(review: Review, name: str) -> None:
+    """What HFS+ or NTFS would read as a git directory is left out, at any depth, and told."""
+    await review.run(f"mkdir -p 'd/{name}/hooks'; echo 1 >'d/{name}/hooks/pre-commit'; echo 1 >d/f")
+    await review.run("echo 1 >d/.gité; echo 1 >d/.git-x; echo 1 >d/x.git")
+    patch = await review.box.diff()
+    assert set(kinds(patch)) == {"d/f", "d/.gité", "d/.git-x", "d/x.git"}
+    (note,) = patch.notes
+    assert note.startswith("Git directories inside the tree are left out of the patch: d/")
+
+
+@pytest.mark.parametrize("name", [".g\u200citmodules", "gitmod~1", "GI7EBA~1", ".gitmodules. "])
+async def test_links_in_the_place_of_gitmodules_are_named(review: Review, name: str) -> None:
+    """A link that some system takes for .gitmodules is left out and told; a file is not."""
+    await review.run(f"ln -s x '{name}'; mkdir d; echo 1 >'d/{name}'")
+    patch = await review.box.diff()
+    assert set(kinds(patch)) == {f"d/{name}"}
+    assert len(patch.notes) == 1
 
 
 async def test_special_and_unreadable_files_hold_nothing_up(review: Review) -> None:

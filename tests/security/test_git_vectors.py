@@ -5,6 +5,9 @@ Then the diff is taken, and neither the host nor the clean room ran anything. Th
 that run code on a host which uses git in a workspace.
 """
 
+import asyncio
+import os
+import subprocess
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest_asyncio
 
 from patchkiln.errors import CloneError
 from patchkiln.repositories import GitRepositories
+from patchkiln.repositories.box import git_config
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.support.clones import fetch, git_source, local_sandboxes
 from tests.support.git_server import Symlink, git, init
@@ -263,6 +267,23 @@ async def test_tree_with_a_dangerous_name_is_refused(
     publish(remote, raw_tree(remote, ("40000", name, inner)))
     with pytest.raises(CloneError, match="damaged or dangerous"):
         await clone(source, remote)
+
+
+@pytest.mark.parametrize("name", [".g\u200cit", "git~1", ".git. "])
+async def test_fetch_box_writes_no_git_directory_of_any_system(remote: Path, name: str) -> None:
+    """Were such a name to come in unseen, git as the fetch box has it would not check it out."""
+    (remote / "box").write_text(git_config(scheme="file", stall_s=1))
+    blob = git("hash-object", "-w", "--stdin", cwd=remote, stdin=b"x")
+    tree = raw_tree(remote, ("40000", name, raw_tree(remote, ("100644", "config", blob))))
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["git", "--git-dir", ".", "read-tree", tree],
+        cwd=remote,
+        env={**os.environ, "GIT_CONFIG_GLOBAL": str(remote / "box")},
+        capture_output=True,
+        check=False,
+    )
+    assert b"invalid path" in done.stderr
 
 
 async def test_links_out_of_the_tree_are_only_links(

@@ -1,7 +1,7 @@
 # Runs in a clean room: a fresh box in which /workspace shows the final tree, in a layer of its own,
 # and /base the untouched checkout. Prints the lists below, each of them names that end in NUL and
 # after the last one a NUL, then git's list of changes in the same form, then the patch. Needs GNU
-# find, grep and sed, and starts as few programs as it can.
+# find, grep, sed, sort, comm and tar, and starts as few programs as it can.
 # Arguments: largest new file and largest patch in bytes, exclude patterns, attributes.
 set -eu
 max_file=$1 max_patch=$2 exclude=$3 attributes=$4
@@ -29,6 +29,8 @@ repositoryFormatVersion = $version
 bare = false
 fileMode = true
 symlinks = true
+protectHFS = true
+protectNTFS = true
 checkStat = minimal
 trustctime = false
 fsmonitor = false
@@ -43,18 +45,25 @@ $extensions" >"$GIT_DIR/config"
 # What git could not or must not take, and every file whose inode changed after the checkout: its
 # change time is the kernel's word, while size and modification time can be made to look untouched.
 [ -r "$work" ] && [ -w "$work" ] && [ -x "$work" ] || chmod u+rwx "$work"
+# Git refuses every spelling of its own names on HFS+ and NTFS: with characters that the former does
+# not see (utf8.c, next_hfs_char), with endings and short names that the latter takes for the same.
+h=$(printf '(\342\200[\214-\217\252-\256]|\342\201[\252-\257]|\357\273\277)*')
+dot_git="(\\.git|git~1)[ .]*([:\\\\][^/]*)?|$h\\.${h}g${h}i${h}t$h"
+dot_modules="\\.gitmodules[^/]*|$h\\.${h}g${h}i${h}t${h}m${h}o${h}d${h}u${h}l${h}e${h}s$h"
+short_modules='(gitmod~[1-4]|gi7eba~[1-9])[ .:][^/]*|gitmod~[1-4]|gi7eba~[1-9]'
 any=????????
 for _ in 1 2 3 4 5 6 7 8 9; do any=$any$any; done # 4096, where git silently passes paths over
 cd "$room/lists"
 find "$work" -mindepth 1 -regextype posix-extended \
     -path "$work/.git" -prune -o \
     -path "$any*" -prune -fprint0 long -o \
-    -iregex '.*[/\\](\.git|git~1)[ .]*([:\\][^/]*)?' -prune -fprint0 refused -o \
-    -type l -iname '.gitmodules*' -fprint0 refused -o \
+    -iregex ".*[/\\\\]($dot_git)" -prune -fprint0 refused -o \
+    -type l -iregex ".*/($dot_modules|$short_modules)" -fprint0 refused -o \
     \( -type p -o -type s -o -type b -o -type c \) -fprint0 special -o \
     \( -type f -o -type d \) ! -readable -prune -fprint0 unreadable -o \
     -type d ! -executable -prune -fprint0 unreadable -o \
     ! -type d -cnewer "$base/.git/index" -fprintf changed '%P\0' \
+    \( -name .gitignore -fprintf rules '%P\0' -o -true \) \
     -type f -size "+${max_file}c" -fprint0 large
 
 # Removes from this room's own layer; a directory may forbid even its owner to do so.
@@ -94,11 +103,42 @@ if [ -s changed ]; then
     git update-index -z --force-remove --stdin <changed
     git read-tree --reset HEAD
 fi
-(cd "$work" && git add --all)
-: >ignored
-if [ -s left_out ]; then
-    (cd "$work" && git check-ignore -z --stdin) <left_out >ignored || [ $? -eq 1 ]
+
+# New files are judged by the base's ignore rules, not by those that the box wrote: they could hide
+# anything. So the box's .gitignore files make way meanwhile. Where the index says that a file is
+# left out of the tree, git reads the base's rules from there; where the base has none, an empty file
+# stands in and is judged as any other.
+lists=$PWD rules=':(glob)**/.gitignore'
+cd "$work"
+still_there='
+    for path; do
+        directory=./${path%.gitignore}
+        [ -w "$directory" ] || chmod u+rwx "$directory"
+        [ ! -e "$path" ] && [ ! -L "$path" ] || printf "%s\0" "$path"
+    done'
+each "$lists/rules" "$still_there" | sort -z >"$lists/away"
+if [ -s "$lists/away" ]; then
+    tar -c -f "$room/away" --no-recursion --null --verbatim-files-from -T "$lists/away"
+    xargs -0 rm -f -- <"$lists/away"
 fi
+git ls-files -z --deleted -- "$rules" >"$lists/gone"
+if [ -s "$lists/away" ]; then
+    comm -z -23 "$lists/away" "$lists/gone" | xargs -0 -r touch --
+fi
+[ ! -s "$lists/gone" ] || git update-index -z --skip-worktree --stdin <"$lists/gone"
+git add --all
+: >"$lists/ignored"
+if [ -s "$lists/left_out" ]; then
+    git check-ignore -z --stdin <"$lists/left_out" >"$lists/ignored" || [ $? -eq 1 ]
+fi
+if [ -s "$lists/gone" ]; then # but for those whose directory is a file now
+    git ls-files -z -- "$rules" | comm -z -12 - "$lists/gone" |
+        git update-index -z --no-skip-worktree --stdin
+fi
+[ ! -s "$lists/away" ] || tar -x -p -f "$room/away"
+[ ! -s "$lists/away" ] && [ ! -s "$lists/gone" ] || git add --update
+cd "$lists"
+
 # Git looks into no submodule. The bytes are a submodule's mode in the index; where grep cannot say,
 # the index is listed.
 : >links
