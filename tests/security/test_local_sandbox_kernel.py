@@ -94,6 +94,22 @@ print(*(attempt(lambda: socket.socket(*kind)) for kind in kinds))
     assert box.python(allowed) == "OK OK OK OK OK"
 
 
+def test_protocols_of_the_internet_are_the_common_ones(box: Box) -> None:
+    """MPTCP, SCTP, DCCP, UDP-Lite and L2TP cannot be opened, whatever kind they come as."""
+    code = """
+kinds = ((1, 262), (1, 132), (5, 0), (5, 132), (6, 0), (6, 33), (2, 136), (2, 115))
+for family in (socket.AF_INET, socket.AF_INET6):
+    print(*(attempt(lambda: socket.socket(family, *kind)) for kind in kinds))
+"""
+    assert set(box.python(code).split()) == {"EPROTONOSUPPORT"}
+
+
+def test_the_machine_s_few_contexts_of_aio_are_not_for_boxes(box: Box) -> None:
+    """The kernel counts them for everyone together, so that there are none here."""
+    code = "print(call({'x86_64': 206, 'aarch64': 0}[os.uname().machine], 1, bytes(8)))"
+    assert box.python(code) == "ENOSYS"
+
+
 def test_nobody_types_into_a_terminal_for_others(box: Box) -> None:
     """TIOCSTI and TIOCLINUX are refused, also with high bits that the kernel drops."""
     code = """

@@ -167,6 +167,32 @@ def test_there_are_no_core_dumps(box: Box) -> None:
     assert box.sh("ulimit -c; ulimit -Hc; ls -A") == "0\n0"
 
 
+def test_no_crash_starts_a_program_of_the_host(box: Box) -> None:
+    """Where the kernel pipes core dumps to a program, only the limit of one byte keeps it back."""
+    assert (
+        box.python("import resource; print(resource.getrlimit(resource.RLIMIT_CORE))") == "(1, 1)"
+    )
+
+
+def test_watches_of_files_are_bounded(machine: Machine) -> None:
+    """A box can use up its own share of inotify, and leaves some to others."""
+    hog, other = machine.box(), machine.box()
+    code = """
+count = 0
+while libc.inotify_init1(0) >= 0:
+    count += 1
+print(count, flush=True)
+if os.fork() == 0:
+    import time
+    os.close(1), os.close(2), time.sleep(60)
+"""
+    assert hog.python(code) == "24"
+    assert hog.sh("cat /proc/sys/user/max_inotify_watches") == "65536"
+    assert other.python("print(libc.inotify_init1(0) >= 0)") == "True"
+    hog.destroy()
+    other.destroy()
+
+
 def test_a_flood_of_zombies_is_reaped(machine: Machine) -> None:
     """Orphans by the thousand leave no trace in the table of processes."""
     box = machine.box(limits={"processes": 100})

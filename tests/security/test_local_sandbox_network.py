@@ -67,6 +67,16 @@ def test_only_the_named_port_of_the_named_host_is_there(machine: Machine, servic
     box.destroy()
 
 
+def test_the_names_of_hosts_cannot_be_written(machine: Machine) -> None:
+    """Where a box reaches hosts, what it is told of their addresses stays."""
+    box = machine.box(network=({"host": "localhost", "port": 1, "trusted": True},))
+    assert "localhost" in box.sh("cat /etc/hosts")
+    for name in ("/etc/hosts", "/run/hosts"):
+        assert "Read-only file system" in box.sh(f"echo '1.2.3.4 localhost' >>{name}")
+        assert "Read-only file system" in box.sh(f"chmod 666 {name}")
+    box.destroy()
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "169.254.169.254", "100.100.100.200", "10.0.0.1"]
 )

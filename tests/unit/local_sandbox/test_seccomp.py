@@ -134,6 +134,28 @@ def test_only_some_sockets_can_be_opened(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_of_the_internet_there_are_the_common_protocols(machine: str) -> None:
+    """TCP, UDP and ping, asked for by number or not; MPTCP, SCTP, DCCP and their kin are not."""
+    number = JUDGED[machine]["socket"]
+    for family in (2, 10):
+        for kind, protocol in ((1, 0), (1, 6), (2, 0), (2, 17), (2, 1), (2, 58)):
+            assert judge(machine, number, family, kind, protocol) == ALLOW
+        others = (
+            (1, 132),
+            (1, 262),
+            (1, 115),
+            (2, 136),
+            (2, 115),
+            (5, 0),
+            (5, 132),
+            (6, 0),
+            (6, 33),
+        )
+        for kind, protocol in others:
+            assert judge(machine, number, family, kind, protocol) == fails(errno.EPROTONOSUPPORT)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_terminals_cannot_be_typed_into(machine: str) -> None:
     """TIOCSTI and TIOCLINUX fail, also with high bits that the kernel drops; others pass."""
     number = JUDGED[machine]["ioctl"]

@@ -8,6 +8,8 @@ from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
 from patchkiln.sandboxes.local.seccomp import build_filter
 
 _LOCKED_MEMORY_BYTES = 64 << 10
+# Unlike 0, also keeps the kernel from piping a dump to a program of the host (core(5)).
+_NO_CORE_BYTES = 1
 _WRITABLE = (WORKSPACE, "/tmp", HOME, "/dev/shm", "/dev/pts")  # noqa: S108 - inside the box
 _FILTERS = {
     counted: build_filter(syscalls.MACHINE, counted=counted)
@@ -21,7 +23,7 @@ def set_resource_limits(limits: LimitsPlan) -> None:
     # Above every disk, which is to be full before a signal ends the writer; against sparse giants.
     largest_file = 2 * max(limits["disk_bytes"], limits["tmp_bytes"])
     wanted = {
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: _NO_CORE_BYTES,
         resource.RLIMIT_FSIZE: largest_file,
         resource.RLIMIT_MEMLOCK: _LOCKED_MEMORY_BYTES,
         resource.RLIMIT_MSGQUEUE: 0,

@@ -17,6 +17,13 @@ _OWN_LINKS = {"var/tmp": "/tmp", "var/run": "/run"}  # noqa: S108 - inside the b
 # What /proc tells everyone of the machine rather than of the box. The kernel's memory and timers
 # are for root alone, which nobody in a box is.
 _MASKED = ("cmdline", "config.gz", "kallsyms", "key-users", "keys", "modules")
+# Of /proc/sys/user, whose limits hold in the box's user namespace. What a box watches counts as the
+# server's user's too, who has 128 instances on most machines: enough for the boxes of four runs.
+_USER_LIMITS = {
+    "max_user_namespaces": 0,
+    "max_inotify_instances": 24,
+    "max_inotify_watches": 65536,
+}
 _PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _BYTES_PER_INODE = 4096
 _MIN_INODES = 16384
@@ -56,8 +63,10 @@ def mount_proc() -> None:
         if os.path.exists(f"{proc}/{name}"):
             syscalls.bind(f"{ROOT}/dev/null", f"{proc}/{name}")
     syscalls.bind(f"{proc}/sys", f"{proc}/sys")
-    with open(f"{proc}/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
-        file.write("0")
+    for name, limit in _USER_LIMITS.items():
+        if os.path.exists(f"{proc}/sys/user/{name}"):
+            with open(f"{proc}/sys/user/{name}", "w", encoding="utf-8") as file:
+                file.write(str(limit))
     syscalls.set_mount_attributes(f"{proc}/sys", READ_ONLY | syscalls.ATTR_NOEXEC)
 
 
@@ -132,6 +141,7 @@ def name_hosts(plan: BoxPlan) -> None:
     with open(f"{ROOT}/run/hosts", "w", encoding="utf-8") as file:
         file.write(HOSTS + "".join(sorted(lines)))
     syscalls.bind(f"{ROOT}/run/hosts", f"{ROOT}/etc/hosts")
+    syscalls.set_mount_attributes(f"{ROOT}/etc/hosts", READ_ONLY)
 
 
 def enter_root() -> None:

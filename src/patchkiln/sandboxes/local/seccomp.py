@@ -40,7 +40,8 @@ _TIOCLINUX: Final = 0x541C
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE: Final = 0
 _SOCK_TYPE_MASK: Final = 0xF
-_SOCK_RAW: Final = 3
+_SOCK_STREAM, _SOCK_DGRAM, _SOCK_RAW = 1, 2, 3
+_ANY, _ICMP, _TCP, _UDP, _ICMPV6 = 0, 1, 6, 17, 58
 
 # name: (number on x86_64, number on aarch64); None where the machine has no such call.
 DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
@@ -141,13 +142,13 @@ def build_filter(machine: str, *, counted: bool) -> bytes:
     for numbers in DENIED.values():
         number = numbers[column]
         if number is not None:
-            program += _on_call(number, [_fail(errno.EPERM)])
+            program += _on_word(number, [_fail(errno.EPERM)])
     for pair in (ABSENT if counted else ABSENT | UNCOUNTED).values():
-        program += _on_call(pair[column], [_fail(errno.ENOSYS)])
-    program += _on_call(calls["clone"], _without_bits(_NEW_NAMESPACE))
-    program += _on_call(calls["unshare"], _without_bits(_NEW_NAMESPACE | _NEW_TIME))
-    program += _on_call(calls["ioctl"], _judge_ioctl())
-    program += _on_call(calls["socket"], _judge_socket())
+        program += _on_word(pair[column], [_fail(errno.ENOSYS)])
+    program += _on_word(calls["clone"], _without_bits(_NEW_NAMESPACE))
+    program += _on_word(calls["unshare"], _without_bits(_NEW_NAMESPACE | _NEW_TIME))
+    program += _on_word(calls["ioctl"], _judge_ioctl())
+    program += _on_word(calls["socket"], _judge_socket())
     program.append(_Instruction(_RETURN, ALLOW))
     return b"".join(
         struct.pack("<HBBI", line.code, line.if_true, line.if_false, line.value) for line in program
@@ -169,8 +170,8 @@ def _only_known() -> list[_Instruction]:
     return [_Instruction(_JUMP_NOT_LESS, _FIRST_UNKNOWN, 0, 1), _fail(errno.ENOSYS)]
 
 
-def _on_call(number: int, block: list[_Instruction]) -> list[_Instruction]:
-    """Run a block, which must return, on one call."""
+def _on_word(number: int, block: list[_Instruction]) -> list[_Instruction]:
+    """Run a block, which must return, where the loaded word is a number."""
     return [_Instruction(_JUMP_EQUAL, number, 0, len(block)), *block]
 
 
@@ -197,7 +198,8 @@ def _judge_ioctl() -> list[_Instruction]:
 def _judge_socket() -> list[_Instruction]:
     """Allow Unix sockets, TCP, UDP and the routing part of netlink.
 
-    Families such as AF_VSOCK know no network namespace and would reach the machine's host.
+    Families such as AF_VSOCK know no network namespace and would reach the machine's host. Of the
+    internet's protocols the rarer ones, such as SCTP, have had their holes.
     """
     allow = _Instruction(_RETURN, ALLOW)
     judge_netlink = [
@@ -209,18 +211,25 @@ def _judge_socket() -> list[_Instruction]:
     judge_internet = [
         _Instruction(_LOAD, _ARGUMENTS[1]),
         _Instruction(_AND, _SOCK_TYPE_MASK),
-        _Instruction(_JUMP_EQUAL, _SOCK_RAW, 0, 1),
-        _fail(errno.EPERM),
-        allow,
+        *_on_word(_SOCK_RAW, [_fail(errno.EPERM)]),
+        *_on_word(_SOCK_STREAM, _only_protocols(_ANY, _TCP)),
+        *_on_word(_SOCK_DGRAM, _only_protocols(_ANY, _UDP, _ICMP, _ICMPV6)),
+        _fail(errno.EPROTONOSUPPORT),
     ]
     return [
         _Instruction(_LOAD, _ARGUMENTS[0]),
-        *_on_call(_AF_UNIX, [allow]),
-        *_on_call(_AF_NETLINK, judge_netlink),
-        *_on_call(_AF_INET, judge_internet),
-        *_on_call(_AF_INET6, judge_internet),
+        *_on_word(_AF_UNIX, [allow]),
+        *_on_word(_AF_NETLINK, judge_netlink),
+        *_on_word(_AF_INET, judge_internet),
+        *_on_word(_AF_INET6, judge_internet),
         _fail(errno.EAFNOSUPPORT),
     ]
+
+
+def _only_protocols(*protocols: int) -> list[_Instruction]:
+    allow = _Instruction(_RETURN, ALLOW)
+    judged = [line for protocol in protocols for line in _on_word(protocol, [allow])]
+    return [_Instruction(_LOAD, _ARGUMENTS[2]), *judged, _fail(errno.EPROTONOSUPPORT)]
 
 
 def _fail(number: int) -> _Instruction:
