@@ -191,7 +191,10 @@ class Sandbox(Protocol):
         ...
 
     async def list(self, path: str) -> list[FileInfo]:
-        """Return the entries of a directory, by name. Raises `SandboxFileError`."""
+        """Return the entries of a directory, by name.
+
+        Raises `SandboxFileError`; ``EOVERFLOW`` where there are more than 10,000.
+        """
         ...
 
     async def stat(self, path: str) -> FileInfo:

@@ -154,6 +154,16 @@ async def test_a_large_directory_is_listed(box: Sandbox) -> None:
     assert names == sorted(names)
 
 
+async def test_a_larger_directory_is_told(box: Sandbox) -> None:
+    """More than ten thousand entries are refused with a sentence that says so."""
+    await text(box, "mkdir many; cd many; seq 10001 | xargs touch")
+    with pytest.raises(SandboxFileError, match="more than 10000 entries") as caught:
+        await box.list("many")
+    assert caught.value.errno == errno.EOVERFLOW
+    await text(box, "rm many/1")
+    assert len(await box.list("many")) == 10_000
+
+
 async def test_making_directories_is_idempotent(box: Sandbox) -> None:
     """Parents are made, and what is there already is no error."""
     await box.make_directory("a/b/c")

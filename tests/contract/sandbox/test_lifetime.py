@@ -280,6 +280,39 @@ async def test_a_diff_ends_what_still_runs(provider: SandboxProvider, checkout: 
         await box.destroy()
 
 
+FREEZER = """
+import os, signal
+while True:
+    for name in os.listdir('/proc'):
+        if name.isdigit() and int(name) not in (1, os.getpid()):
+            try:
+                os.kill(int(name), signal.SIGSTOP)
+            except OSError:
+                pass
+"""
+
+
+async def test_a_diff_waits_for_nothing_that_the_sandbox_stopped(
+    provider: SandboxProvider, checkout: Path
+) -> None:
+    """A sandbox that stops the process which reads a file for us loses it, and keeps no one."""
+    box = await make(provider, base=checkout_at(checkout))
+    try:
+        await box.write("/tmp/large", bytes(10_000_000))
+        execution = await box.exec(["python3", "-c", FREEZER])
+        reading = asyncio.create_task(box.read("README", max_bytes=100))
+        while (await asyncio.wait([reading], timeout=2))[0]:
+            reading = asyncio.create_task(box.read("/tmp/large", max_bytes=10_000_000))
+        with pytest.raises((PatchError, SandboxError)):
+            await box.diff()
+        with pytest.raises(SandboxFileError) as caught:
+            await reading
+        assert caught.value.errno == errno.EIO
+        assert (await execution.wait()).reason is ExitReason.KILLED
+    finally:
+        await box.destroy()
+
+
 async def test_a_file_of_the_base_that_is_too_large_for_the_disk_is_told(
     provider: SandboxProvider, checkout: Path
 ) -> None:

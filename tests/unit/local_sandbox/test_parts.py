@@ -83,7 +83,7 @@ def test_root_on_the_host_means_no_isolation() -> None:
 
 
 async def test_the_gate_lets_many_in_or_one_alone() -> None:
-    """Who wants to be alone waits for the others, and others wait for who is alone."""
+    """Who wants to be alone evicts the others and waits for them; others wait for who is alone."""
     gate = Gate()
     story: list[str] = []
 
@@ -94,8 +94,11 @@ async def test_the_gate_lets_many_in_or_one_alone() -> None:
                 await asyncio.sleep(0)
             story.append(f"{name} out")
 
+    async def evict() -> None:
+        story.append("evicted")
+
     async def alone() -> None:
-        async with gate.alone():
+        async with gate.alone(evict):
             story.append("alone in")
             await asyncio.sleep(0)
             story.append("alone out")
@@ -106,8 +109,8 @@ async def test_the_gate_lets_many_in_or_one_alone() -> None:
     await asyncio.sleep(0)
     late = asyncio.create_task(together("c", 0))
     await asyncio.gather(*first, single, late)
-    assert story[:2] == ["a in", "b in"]
-    assert story[4:] == ["alone in", "alone out", "c in", "c out"]
+    assert story[:3] == ["a in", "b in", "evicted"]
+    assert story[5:] == ["alone in", "alone out", "c in", "c out"]
 
 
 def test_every_name_gets_an_address_of_its_own() -> None:
@@ -141,16 +144,27 @@ def test_an_id_that_is_no_name_is_a_mistake(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[" * 100_000, b"1", b'[["a"]]', b'[["a", "door", 1, 1, null]]']
+    "data", [b"{", b"[" * 100_000, b"1", b'["a"]', b'["a", "door", 1, 1, null]']
 )
 def test_nonsense_about_files_means_that_the_sandbox_is_lost(data: bytes) -> None:
     """What a box says of its files is checked field by field."""
-    with pytest.raises(SandboxLost):
-        parse_entries(data, "/")
+    for listing in (data, data + b"\n"):
+        with pytest.raises(SandboxLost):
+            parse_entries(listing, "/")
     with pytest.raises(SandboxLost):
         parse_entry(data)
     with pytest.raises(SandboxLost):
         parse_path(data)
+
+
+def test_a_listing_is_bounded() -> None:
+    """What no honest box would send makes it lost, however little of it there is."""
+    entry = b'["a", "file", 1, 1, null]\n'
+    assert parse_entries(b"", "/") == []
+    assert len(parse_entries(entry * 10_000, "/")) == 10_000
+    for listing in (entry * 10_001, entry[:-1], b"[" + b" " * 100_000 + entry[1:]):
+        with pytest.raises(SandboxLost):
+            parse_entries(listing, "/")
 
 
 def test_the_lent_packages_run_a_suite_alone(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 from patchkiln.errors import SandboxFileError
 from patchkiln.sandboxes.local import pipes
 from patchkiln.sandboxes.local.channel import Channel, Reply
+from patchkiln.sandboxes.local.files import MAX_ENTRIES
 
-FILE_TIMEOUT_S = 120.0
+# The box may stop the process that works for it.
+FILE_TIMEOUT_S = 30.0
 
 
 class FileCalls:
@@ -78,4 +80,7 @@ async def _time_limit() -> AsyncGenerator[None]:
 
 def file_error(number: int) -> SandboxFileError:
     """Return the error for a number that came out of a box."""
+    if number == errno.EOVERFLOW:
+        text = f"The directory has more than {MAX_ENTRIES} entries; list a part of it by a command."
+        return SandboxFileError(text, errno=number)
     return SandboxFileError(f"{os.strerror(number)}.", errno=number)

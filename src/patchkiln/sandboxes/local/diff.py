@@ -5,6 +5,7 @@ assume-unchanged and info/exclude hide changes. So a fresh box compares the fina
 untouched base by a git directory of its own; the script beside this module does it.
 """
 
+import asyncio
 import logging
 from importlib.resources import files
 from typing import NoReturn
@@ -95,7 +96,8 @@ async def clean_room_diff(
     output = await capture(execution, max_bytes=max_bytes)
     if output.status.exit_code or output.dropped_bytes:
         _fail(output)
-    return _patch(output.stdout, max_new_file_bytes, max_patch_bytes)
+    # Beside the loop: a box may have changed a hundred thousand files.
+    return await asyncio.to_thread(_patch, output.stdout, max_new_file_bytes, max_patch_bytes)
 
 
 def _fail(output: CapturedOutput) -> NoReturn:

@@ -15,7 +15,7 @@ _Operation: TypeAlias = Callable[[dict[str, Any], int], None]
 
 _BLOCK_BYTES = 1 << 18
 _NEW_FILE_MODE = 0o644
-_MAX_ENTRIES = 200_000
+MAX_ENTRIES = 10_000
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,11 +61,11 @@ def _list(request: dict[str, Any], pipe: int) -> None:
     entries: list[_Entry] = []
     with os.scandir(request["path"]) as directory:
         for entry in directory:
-            if len(entries) == _MAX_ENTRIES:
+            if len(entries) == MAX_ENTRIES:
                 raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
             entries.append(_describe(entry.path, entry.name))
     entries.sort(key=_name)
-    _write_all(pipe, json.dumps(entries).encode())
+    _write_all(pipe, "".join(f"{json.dumps(entry)}\n" for entry in entries).encode())
 
 
 def _name(entry: _Entry) -> str:

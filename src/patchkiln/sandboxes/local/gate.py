@@ -1,7 +1,7 @@
 """Lets work go on side by side, or one at a time with nothing beside it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 
@@ -31,9 +31,10 @@ class Gate:
                 self._empty.set()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncGenerator[None]:
-        """Let nobody else in, wait until all have left, and be alone."""
+    async def alone(self, evict: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+        """Let nobody else in, make those inside leave, wait until all have left, and be alone."""
         async with self._alone:
+            await evict()
             await self._empty.wait()
             yield
 

@@ -10,11 +10,14 @@ from patchkiln.sandboxes.local.calls import FileCalls
 from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.execution import KILL_GRACE_S, LocalExecution
 from patchkiln.sandboxes.local.gate import Gate
-from patchkiln.sandboxes.local.listing import parse_entries, parse_entry, parse_path
+from patchkiln.sandboxes.local.listing import (
+    MAX_ENTRY_BYTES,
+    MAX_LISTING_BYTES,
+    parse_entries,
+    parse_entry,
+    parse_path,
+)
 from patchkiln.sandboxes.local.network import Gateway
-
-_MAX_LISTING_BYTES = 64 << 20
-_MAX_ENTRY_BYTES = 64 << 10
 
 
 class LocalSandbox:
@@ -100,8 +103,8 @@ class LocalSandbox:
 
     async def list(self, path: str) -> list[FileInfo]:
         """Return the entries of a directory."""
-        listing = await self._ask("list", path, _MAX_LISTING_BYTES)
-        return parse_entries(listing, _absolute(path))
+        listing = await self._ask("list", path, MAX_LISTING_BYTES)
+        return await asyncio.to_thread(parse_entries, listing, _absolute(path))
 
     async def stat(self, path: str) -> FileInfo:
         """Describe one path."""
@@ -121,7 +124,8 @@ class LocalSandbox:
 
     async def diff(self) -> Patch:
         """Compare with the base in a fresh box."""
-        async with self._gate.alone():
+        # First for those inside, who may wait for what the box stopped; then for what they began.
+        async with self._gate.alone(self._kill_all):
             await self._kill_all()
             return await self._review()
 
@@ -146,7 +150,7 @@ class LocalSandbox:
         await self._gateway.close()
         await self._end()
 
-    async def _ask(self, operation: str, path: str, max_bytes: int = _MAX_ENTRY_BYTES) -> bytes:
+    async def _ask(self, operation: str, path: str, max_bytes: int = MAX_ENTRY_BYTES) -> bytes:
         async with self._gate.together():
             return await self._files.fetch({"op": operation, "path": _absolute(path)}, max_bytes)
 
