@@ -25,6 +25,7 @@ from patchkiln.errors import (
     RepositoryPrivate,
     RepositoryTooLarge,
 )
+from patchkiln.ports.sandbox import Sandbox, SandboxSpec
 from patchkiln.repositories import GitRepositories
 from patchkiln.repositories.reachability import explained
 from patchkiln.sandboxes.local.provider import LocalSandboxes
@@ -460,6 +461,147 @@ async def test_too_many_files(server: GitServer, provider: LocalSandboxes, tmp_p
         await fetch(source, server.url("bomb"), prefix=server.prefix)
 
 
+def nested(server: GitServer, name: str, *, levels: int, copies: int) -> None:
+    """Serve a repository whose root names one deep tree several times."""
+    repository = server.path(name)
+    tree = git("rev-parse", f"{server.add(name, {'f': b''})}^{{tree}}", cwd=repository)
+    for _ in range(levels):
+        tree = git("mktree", cwd=repository, stdin=f"040000 tree {tree}\td\n".encode())
+    lines = "".join(f"040000 tree {tree}\td{number}\n" for number in range(copies))
+    root = git("mktree", cwd=repository, stdin=lines.encode())
+    made = git("commit-tree", "-m", "nested", root, cwd=repository)
+    git("update-ref", "refs/heads/main", made, cwd=repository)
+
+
+async def test_directories_count(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """Directories that a small pack repeats are bounded in number and in what they take on disk."""
+    nested(server, "p", levels=30, copies=10)
+    few = git_source(provider, tmp_path, max_files=100)
+    with pytest.raises(RepositoryTooLarge, match="100 files and directories"):
+        await fetch(few, server.url("p"), prefix=server.prefix)
+    small = git_source(provider, tmp_path, max_bytes=1 << 20)
+    with pytest.raises(RepositoryTooLarge, match="1 MiB"):
+        await fetch(small, server.url("p"), prefix=server.prefix)
+    checkout = await fetch(git_source(provider, tmp_path), server.url("p"), prefix=server.prefix)
+    assert checkout.file_count == 10
+
+
+async def test_refused_repository_leaves_no_objects(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """What a refused fetch brought in goes, though another checkout of the repository is in use."""
+    source = git_source(provider, tmp_path, max_files=10)
+    server.add("p", FILES)
+    checkout = await fetch(source, server.url("p"), prefix=server.prefix)
+    server.commit("p", {"noise": os.urandom(1 << 20), **{f"f{n}": b"" for n in range(20)}})
+    with pytest.raises(RepositoryTooLarge):
+        await fetch(source, server.url("p"), prefix=server.prefix)
+    await source.settled()
+    assert sum(path.lstat().st_size for path in cached(tmp_path)) < 1 << 20
+    assert in_checkout(checkout, "fsck", "--full") == ""
+    server.commit("p", {"noise": None, **{f"f{n}": None for n in range(20)}})
+    again = await fetch(source, server.url("p"), prefix=server.prefix)
+    assert in_checkout(again, "status", "--porcelain") == ""
+
+
+async def test_unknown_commit_costs_no_objects(
+    server: GitServer, source: GitRepositories, tmp_path: Path
+) -> None:
+    """A commit that does not exist leaves the objects of the repository where they are."""
+    server.add("p", FILES)
+    await fetch(source, server.url("p"), prefix=server.prefix)
+    with pytest.raises(RefNotFound):
+        await fetch(source, server.url("p"), prefix=server.prefix, ref="0" * 40)
+    await source.settled()
+    assert [path for path in cached(tmp_path) if path.parent.parent.parent.name == "objects.git"]
+
+
+class Watched:
+    """A provider of sandboxes that remembers what it was asked for, and may hold some back."""
+
+    name = "local"
+
+    def __init__(self, provider: LocalSandboxes) -> None:
+        """Take the provider that makes them."""
+        self.isolation = provider.isolation
+        self.close = provider.close
+        self.specs: list[SandboxSpec] = []
+        self.may_tidy = asyncio.Event()
+        self._provider = provider
+
+    async def create(self, spec: SandboxSpec) -> Sandbox:
+        """Make a sandbox; one that reaches nobody waits until tidying is allowed."""
+        self.specs.append(spec)
+        if not spec.network:
+            await self.may_tidy.wait()
+        return await self._provider.create(spec)
+
+
+async def test_fetch_box_sees_no_other_checkout(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A fetch is shown the store and the checkout that it makes; no file is shared with others."""
+    watched = Watched(provider)
+    source = git_source(watched, tmp_path)
+    server.add("p", FILES)
+    first = await fetch(source, server.url("p"), prefix=server.prefix)
+    server.commit("p", {"n": b"1"})
+    await fetch(source, server.url("p"), prefix=server.prefix)
+    shown = {mount.source for spec in watched.specs for mount in spec.mounts}
+    assert shown
+    assert not [path for path in shown if first.path.is_relative_to(path)]
+    files = (path for path in first.path.rglob("*") if path.is_file())
+    assert {path.stat().st_nlink for path in files} == {1}
+
+
+async def test_no_run_waits_for_tidying(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """While what another run left is being deleted, however long, a fetch goes on."""
+    watched = Watched(provider)
+    source = git_source(watched, tmp_path, cache_bytes=0)
+    for name in ("old", "new", "newer"):
+        server.add(name, FILES)
+    old = await fetch(source, server.url("old"), prefix=server.prefix)
+    await source.release(old)
+    await fetch(source, server.url("new"), prefix=server.prefix)
+    await fetch(source, server.url("newer"), prefix=server.prefix)
+    assert old.path.exists()
+    watched.may_tidy.set()
+    await source.settled()
+    assert not old.path.exists()
+
+
+async def test_closing_ends_the_tidying(
+    server: GitServer, provider: LocalSandboxes, tmp_path: Path
+) -> None:
+    """A source that is closed waits for nothing and leaves no work behind."""
+    watched = Watched(provider)
+    source = git_source(watched, tmp_path, cache_bytes=0)
+    for name in ("old", "new"):
+        server.add(name, FILES)
+    await source.release(await fetch(source, server.url("old"), prefix=server.prefix))
+    await fetch(source, server.url("new"), prefix=server.prefix)
+    await source.close()
+    await source.settled()
+    await source.close()
+
+
+async def test_commit_by_its_id_leaves_the_checkout_in_use_alone(
+    server: GitServer, source: GitRepositories
+) -> None:
+    """A tag of a commit that is in use leads to the same checkout, which is not made anew."""
+    commit = server.add("p", FILES)
+    first = await fetch(source, server.url("p"), prefix=server.prefix)
+    inode = (first.path / "README.md").stat().st_ino
+    git("tag", "v0", commit, cwd=server.path("p"))
+    again = await fetch(source, server.url("p"), prefix=server.prefix, ref="v0")
+    assert again.cached
+    assert (again.path / "README.md").stat().st_ino == inode
+
+
 async def test_submodules_are_named_and_not_fetched(
     server: GitServer, source: GitRepositories, address: Callable[[str], str], prefix: str
 ) -> None:
@@ -543,6 +685,7 @@ async def test_full_cache_drops_what_nobody_uses(
     assert (old.path / "README.md").exists()
     await source.release(old)
     await fetch(source, server.url("new"), prefix=server.prefix, depth=0)
+    await source.settled()
     assert not old.path.exists()
     assert (new.path / "README.md").exists()
     assert not (await fetch(source, server.url("old"), prefix=server.prefix)).cached
@@ -559,6 +702,7 @@ async def test_deep_tree_can_be_dropped(
         deep = await fetch(source, server.url("deep"), prefix=server.prefix)
         await source.release(deep)
         await fetch(source, server.url("other"), prefix=server.prefix)
+        await source.settled()
         assert not deep.path.exists()
     finally:  # or pytest could not clean up after itself
         command = ("rm", "-rf", str(tmp_path / "repositories"))
@@ -578,7 +722,9 @@ async def test_half_made_checkout_is_made_anew(
     (checkout.path / "README.md").unlink()
     for record in state.rglob("*.json"):
         record.unlink()
-    again = await fetch(git_source(provider, tmp_path), server.url("p"), prefix=server.prefix)
+    after_crash = git_source(provider, tmp_path)
+    again = await fetch(after_crash, server.url("p"), prefix=server.prefix)
+    await after_crash.settled()
     assert not again.cached
     assert (again.path / "README.md").read_bytes() == b"hello\n"
     assert [path.name for path in checkouts.iterdir()] == [again.path.name]

@@ -231,6 +231,23 @@ async def test_busy_entry_is_left_alone(cache: Cache) -> None:
     assert list(entry.records()) == ["x"]
 
 
+async def test_spoiled_objects_go_in_any_case(cache: Cache) -> None:
+    """Objects of a fetch that ended badly are deleted though the cache is small and in use."""
+    entry = cache.entry("k")
+    add_objects(entry, 10 * KIB)
+    add_checkout(entry, "x")
+    lent = entry.lend("x")
+    assert lent is not None
+    await shrink(cache, 1 << 30, Removals())
+    assert entry.store_bytes == 10 * KIB
+    entry.begin()
+    await shrink(cache, 1 << 30, Removals())
+    assert entry.store_bytes == 0
+    assert not entry.spoiled
+    assert list(entry.records()) == ["x"]
+    os.close(lent[1])
+
+
 async def test_leftovers_go_in_any_case(cache: Cache) -> None:
     """What a crash left behind is deleted though the cache is small."""
     entry = cache.entry("k")

@@ -64,6 +64,7 @@ async def open_engine(
             yield engine
         finally:
             await engine.close()
+            await repositories.close()
 
 
 @asynccontextmanager

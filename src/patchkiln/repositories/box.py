@@ -24,12 +24,15 @@ from patchkiln.ports.sandbox import (
     new_sandbox_id,
 )
 from patchkiln.repositories.addresses import mounts, targets
+from patchkiln.repositories.cache import CHECKOUTS, STORE, Entry
 from patchkiln.repositories.progress import GitStderr
 
 # Takes progress as it comes; must not block.
 Tell: TypeAlias = Callable[[FetchProgress], None]
 
 CACHE = "/cache"
+# A tree as deep as git can make it may take long to delete; the next round goes on.
+REMOVE_S = 60.0
 _CONFIG_FILE = "/tmp/gitconfig"  # noqa: S108 - inside the box
 MAX_OUTPUT_BYTES = 16 << 20
 # Blobs above this are streamed to disk instead of being held in memory.
@@ -97,9 +100,7 @@ class Command:
 
     async def run(self, tell: Tell | None = None) -> None:
         """Run it to its end, telling a little of git's progress on the way."""
-        execution = await self._sandbox.exec(
-            self._argv, cwd=CACHE, max_output_bytes=MAX_OUTPUT_BYTES
-        )
+        execution = await self._sandbox.exec(self._argv, cwd="/", max_output_bytes=MAX_OUTPUT_BYTES)
         async for chunk in execution:
             if chunk.stream == "stdout":
                 self._stdout += chunk.data
@@ -132,9 +133,14 @@ class Command:
 
 @asynccontextmanager
 async def fetch_box(
-    provider: SandboxProvider, url: RepositoryUrl, entry: Path, *, stall_s: int, max_bytes: int
+    provider: SandboxProvider,
+    url: RepositoryUrl,
+    places: Sequence[HostMount],
+    *,
+    stall_s: int,
+    max_bytes: int,
 ) -> AsyncGenerator[Sandbox]:
-    """Lend a box that sees one cache entry and reaches one remote."""
+    """Lend a box that sees these places of the cache and reaches one remote."""
     usual = SandboxLimits()
     spec = SandboxSpec(
         id=new_sandbox_id(),
@@ -142,7 +148,7 @@ async def fetch_box(
         limits=replace(usual, disk_bytes=max(usual.disk_bytes, max_bytes)),
         env=_environment(url.scheme),
         network=targets(url),
-        mounts=(HostMount(source=entry, target=CACHE, writable=True), *mounts(url)),
+        mounts=(*places, *mounts(url)),
     )
     async with _lent(provider, spec) as sandbox:
         config = git_config(scheme=url.scheme, stall_s=stall_s)
@@ -151,16 +157,28 @@ async def fetch_box(
 
 
 @asynccontextmanager
-async def cache_box(provider: SandboxProvider, entry: Path) -> AsyncGenerator[Sandbox]:
+async def cache_box(provider: SandboxProvider, entry: Entry) -> AsyncGenerator[Sandbox]:
     """Lend a box without any network that sees one cache entry."""
-    mount = HostMount(source=entry, target=CACHE, writable=True)
-    async with _lent(provider, SandboxSpec(id=new_sandbox_id(), mounts=(mount,))) as sandbox:
+    places = tuple(
+        HostMount(source=entry.directory / name, target=f"{CACHE}/{name}", writable=True)
+        for name in (CHECKOUTS, STORE)
+        if (entry.directory / name).is_dir()
+    )
+    async with _lent(provider, SandboxSpec(id=new_sandbox_id(), mounts=places)) as sandbox:
         yield sandbox
+
+
+def fetch_places(entry: Entry, new: Path) -> tuple[HostMount, ...]:
+    """Return all that a fetch needs to write: the store, and the checkout that it makes."""
+    return (
+        HostMount(source=entry.store, target=f"{CACHE}/{STORE}", writable=True),
+        HostMount(source=new, target=f"{CACHE}/new", writable=True),
+    )
 
 
 async def remove(sandbox: Sandbox, names: Sequence[str]) -> None:
     """Delete names below the cache entry, however deep; a failure leaves them for next time."""
-    execution = await sandbox.exec(("rm", "-rf", "--", *names), cwd=CACHE)
+    execution = await sandbox.exec(("rm", "-rf", "--", *names), cwd=CACHE, timeout_s=REMOVE_S)
     await execution.wait()
 
 

@@ -1,18 +1,21 @@
 """The clone cache on disk, and who uses what of it.
 
     <cache>/<key>/objects.git        every object that was fetched; seen by fetch boxes
-    <cache>/<key>/checkouts/<name>/  immutable working trees; seen by fetch boxes and as bases
+    <cache>/<key>/checkouts/<name>/  immutable working trees; seen as bases
+    <cache>/<key>/checkouts/.new-*/  one that is being made; seen by the fetch box that makes it
     <cache>/.state/<key>/lock        held while an entry is changed; its time is the last use
+    <cache>/.state/<key>/receiving   there while objects come in, and after that went wrong
     <cache>/.state/<key>/<name>.json what is known of a checkout; its time is the last use
     <cache>/.state/<key>/<name>.lease  locked, shared, by everyone who uses the checkout
 
-What lies in ``<key>`` was written by boxes: the host looks at names and sizes there, and opens
-nothing. ``.state`` is the host's alone. A checkout without its record does not count: it is being
-made, or was left behind.
+What lies in the store and in checkouts was written by boxes: the host looks at names and sizes
+there, and opens nothing. ``.state`` is the host's alone. A checkout without its record does not
+count: it is being made, or was left behind.
 """
 
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,22 +28,28 @@ from patchkiln.repositories.locks import try_lock
 BYTES_PER_FILE = 4096
 _STATE = ".state"
 STORE = "objects.git"
+CHECKOUTS = "checkouts"
+_NEW = ".new-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known of a finished checkout."""
+    """What is known of a finished checkout.
+
+    ``extra_bytes``: what its directories, its index and its own objects take beside the files.
+    """
 
     commit: str
     branch: str
     file_count: int
     size_bytes: int
     notes: tuple[str, ...]
+    extra_bytes: int = 0
 
     @property
     def disk_bytes(self) -> int:
         """Return roughly what the working tree takes on disk."""
-        return self.size_bytes + self.file_count * BYTES_PER_FILE
+        return self.size_bytes + self.file_count * BYTES_PER_FILE + self.extra_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +72,52 @@ class Entry:
     @property
     def store_bytes(self) -> int:
         """Return the size of the fetched objects."""
-        packs = _names(self.directory / STORE / "objects" / "pack")
+        packs = _names(self.store / "objects" / "pack")
         return sum(size for _, size in packs)
+
+    @property
+    def store(self) -> Path:
+        """Return where the fetched objects lie."""
+        return self.directory / STORE
+
+    @property
+    def spoiled(self) -> bool:
+        """Tell whether the last fetch into the store ended badly, and may have left something."""
+        return self._receiving.exists()
+
+    @property
+    def _receiving(self) -> Path:
+        return self.state / "receiving"
+
+    def begin(self) -> None:
+        """Remember that objects come in."""
+        self._receiving.touch()
+
+    def finish(self) -> None:
+        """Remember that the store holds only what it should."""
+        self._receiving.unlink(missing_ok=True)
+
+    def store_names(self) -> list[str]:
+        """Return what the store consists of."""
+        return [name for name, _ in _names(self.store)]
 
     def checkout(self, name: str) -> Path:
         """Return where a checkout lies."""
-        return self.directory / "checkouts" / name
+        return self.directory / CHECKOUTS / name
+
+    def new_checkout(self) -> Path:
+        """Make a directory for a checkout, and the store's where it is missing."""
+        new = self.checkout(_NEW + secrets.token_hex(8))
+        self.store.mkdir(exist_ok=True, mode=0o700)
+        new.mkdir(parents=True, mode=0o755)
+        return new
+
+    def place(self, new: Path, name: str) -> None:
+        """Put a finished checkout where it belongs; what is there without a record makes way."""
+        target = self.checkout(name)
+        if os.path.lexists(target):
+            target.rename(self.checkout(_NEW + secrets.token_hex(8)))
+        new.rename(target)
 
     def touch(self) -> None:
         """Remember that the entry was asked for now."""
@@ -81,7 +130,7 @@ class Entry:
     def leftovers(self) -> list[str]:
         """Return what lies among the checkouts without a record."""
         known = self.records()
-        return [name for name, _ in _names(self.directory / "checkouts") if name not in known]
+        return [name for name, _ in _names(self.directory / CHECKOUTS) if name not in known]
 
     def read(self, name: str) -> Record | None:
         """Return the record of a checkout that is there."""

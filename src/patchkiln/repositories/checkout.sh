@@ -1,17 +1,17 @@
 # Runs in a fetch box: makes an immutable working tree with a git directory of its own.
-# Prints "lfs" where files are Git LFS pointers.
-# Arguments: commit, name of the checkout, branch, object format.
+# Prints the size of its objects in bytes, and "lfs" where files are Git LFS pointers.
+# Arguments: commit, branch, object format.
 set -eu
 umask 022
-commit=$1 name=$2 branch=$3 format=$4
-new=/cache/checkouts/.new
-rm -rf "$new"
+commit=$1 branch=$2 format=$3
+new=/cache/new
 mkdir -p "$new/.git/objects/info" "$new/.git/objects/pack" "$new/.git/info"
 cd "$new/.git"
 
-# Hard links cost nothing and outlive the store; a file system without them gets copies.
-cp -l /cache/objects.git/objects/pack/pack-* objects/pack/ 2>/dev/null ||
-    cp -f /cache/objects.git/objects/pack/pack-* objects/pack/
+# Copies, where the file system can it of shared blocks: through a hard link, another fetch box could
+# change what this checkout consists of.
+cp --reflink=auto /cache/objects.git/objects/pack/pack-* objects/pack/
+find objects/pack -type f -printf '%s\n' | awk '{ size += $1 } END { printf "%.0f\n", size }'
 [ ! -e /cache/objects.git/shallow ] || cp /cache/objects.git/shallow shallow
 
 version=0 extensions=
@@ -41,5 +41,3 @@ git read-tree --reset -u "$commit"
 if git grep --cached --quiet --fixed-strings filter=lfs -- ':(glob)**/.gitattributes'; then
     echo lfs
 fi
-rm -rf "/cache/checkouts/$name"
-mv "$new" "/cache/checkouts/$name"

@@ -52,8 +52,8 @@ async def list_remote(box: Sandbox, order: Order, *names: str) -> Advertised:
     return parse_advertised(command.stdout)
 
 
-async def receive(box: Sandbox, order: Order, wanted: Wanted, tell: Tell) -> str:
-    """Bring the objects in, and return the commit's id."""
+async def receive(box: Sandbox, order: Order, wanted: Wanted, tell: Tell, *, anew: bool) -> str:
+    """Bring the objects in, ``anew`` into an empty store, and return the commit's id."""
     command = _script(
         box,
         "fetch",
@@ -62,6 +62,7 @@ async def receive(box: Sandbox, order: Order, wanted: Wanted, tell: Tell) -> str
         str(order.depth),
         _format_of(wanted.object_id),
         str(max(order.limits.max_bytes // _ULIMIT_BLOCK_BYTES, 1)),
+        "anew" if anew else "",
     )
     await command.run(tell)
     _check(order, command)
@@ -78,32 +79,34 @@ async def measure(box: Sandbox, order: Order, commit: str, branch: str) -> Recor
     await command.run()
     _check(order, command)
     *modules, tree = command.stdout.splitlines()
-    file_count, size_bytes = (int(word) for word in tree.split()[1:])
-    if file_count > limits.max_files:
+    file_count, directory_count, size_bytes, extra_bytes = map(int, tree.split()[1:])
+    if file_count + directory_count > limits.max_files:
         raise RepositoryTooLarge(
-            f"{shown(order.url)} has more than {limits.max_files} files.",
+            f"{shown(order.url)} has more than {limits.max_files} files and directories.",
             remedy="Use a smaller repository; the server's limit on files is fixed.",
         )
-    if size_bytes > limits.max_bytes:
+    if size_bytes + extra_bytes > limits.max_bytes:
         raise too_large(shown(order.url), limits.max_bytes)
     return Record(
         commit=commit,
         branch=branch,
         file_count=file_count,
         size_bytes=size_bytes,
+        extra_bytes=extra_bytes,
         notes=_submodule_note(modules),
     )
 
 
 async def check_out(box: Sandbox, order: Order, record: Record) -> Record:
-    """Write a working tree into the cache and return its record with what was noticed."""
-    name = order.checkout_name(record.commit)
-    arguments = (record.commit, name, record.branch, _format_of(record.commit))
+    """Write a working tree into the new checkout; return its record with what was noticed."""
+    arguments = (record.commit, record.branch, _format_of(record.commit))
     command = _script(box, "checkout", *arguments)
     await command.run()
     _check(order, command)
-    notes = (_LFS_NOTE,) if command.stdout.strip() == "lfs" else ()
-    return replace(record, notes=(*record.notes, *notes))
+    packs, *lfs = command.stdout.split()
+    notes = (_LFS_NOTE,) if lfs else ()
+    extra_bytes = record.extra_bytes + int(packs)
+    return replace(record, notes=(*record.notes, *notes), extra_bytes=extra_bytes)
 
 
 def _script(box: Sandbox, name: str, *arguments: str) -> Command:

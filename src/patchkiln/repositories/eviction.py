@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from patchkiln.repositories.cache import STORE, Cache, Entry
+from patchkiln.repositories.cache import CHECKOUTS, STORE, Cache, Entry
 from patchkiln.repositories.locks import try_lock
 
 # Deletes names below an entry's directory inside a sandbox: what boxes made, a box removes.
@@ -26,9 +26,9 @@ class _Piece:
 
 
 async def shrink(cache: Cache, max_bytes: int, remove: Remove) -> None:
-    """Delete what crashes left behind, then the oldest pieces until the rest fits."""
+    """Delete what bad ends left behind, then the oldest pieces until the rest fits."""
     for entry in cache.entries():
-        if entry.leftovers():
+        if entry.leftovers() or entry.spoiled:
             await _clear(entry, None, remove)
     pieces = sorted(_pieces(cache), key=lambda piece: (piece.name is None, piece.used_at))
     excess = sum(piece.size_bytes for piece in pieces) - max_bytes
@@ -56,11 +56,13 @@ async def _clear(entry: Entry, piece: _Piece | None, remove: Remove) -> bool:
         return False
     try:
         dropped = piece is None or _release(entry, piece)
-        doomed = [f"checkouts/{name}" for name in entry.leftovers()]
-        if dropped and piece is not None and piece.name is None:
-            doomed.append(STORE)
+        doomed = [f"{CHECKOUTS}/{name}" for name in entry.leftovers()]
+        if entry.spoiled or (dropped and piece is not None and piece.name is None):
+            doomed += [f"{STORE}/{name}" for name in entry.store_names()]
         if doomed:
             await remove(entry, doomed)
+        if not entry.store_names():
+            entry.finish()
     finally:
         os.close(lock)
     return dropped

@@ -1,27 +1,19 @@
 # Runs in a fetch box: brings one object and its history into /cache/objects.git.
 # Prints the id of the commit that it names, or nothing where it names none.
-# Arguments: URL, object id, depth (0: whole history), object format, largest file in 512 bytes.
+# Arguments: URL, object id, depth (0: whole history), object format, largest file in 512 bytes,
+# and something where what the store holds is no good.
 set -eu
 umask 022
-url=$1 object=$2 depth=$3 format=$4 blocks=$5
+url=$1 object=$2 depth=$3 format=$4 blocks=$5 anew=$6
 max_packs=64
 cd /cache
 
-sweep() { # what a failed or killed git left; the entry's lock is held, so nobody is at work here
-    find objects.git \( -name '*.lock' -o -name 'tmp_*' \) -delete
-}
-
-if [ -d objects.git ]; then
-    sweep
-    # Every fetch adds a pack, and git never repacks here: after many it is cheaper to start anew.
-    packs=$(find objects.git/objects/pack -name '*.pack' | wc -l)
-    [ "$packs" -lt "$max_packs" ] || rm -rf objects.git
+# Every fetch adds a pack, and git never repacks here: after many it is cheaper to start anew.
+if [ -n "$anew" ] || [ "$(find objects.git -name '*.pack' | wc -l)" -ge "$max_packs" ]; then
+    find objects.git -mindepth 1 -delete
 fi
-if [ ! -d objects.git ]; then
-    rm -rf new.git
-    git init --quiet --bare --template= --object-format="$format" new.git
-    mv new.git objects.git
-fi
+[ -e objects.git/HEAD ] ||
+    git init --quiet --bare --template= --object-format="$format" objects.git
 
 export GIT_DIR=/cache/objects.git
 history=
@@ -36,7 +28,7 @@ give_up() {
     # Git does not always say why index-pack ended.
     full=$(find objects.git -name 'tmp_*' -size "$blocks")
     [ -z "$full" ] || echo 'File too large' >&2
-    sweep
+    find objects.git \( -name '*.lock' -o -name 'tmp_*' \) -delete
     exit "$1"
 }
 

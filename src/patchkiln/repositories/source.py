@@ -1,26 +1,24 @@
 """`GitRepositories`: the adapter that brings git repositories in."""
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from patchkiln.domain.repository import Checkout, RepositoryUrl, is_commit_id
-from patchkiln.errors import CloneError, RemoteUnreachable, SandboxError
+from patchkiln.errors import CloneError, RemoteUnreachable
 from patchkiln.ports.repository import FetchProgress
 from patchkiln.ports.sandbox import SandboxProvider
 from patchkiln.repositories.addresses import cache_key, shown
-from patchkiln.repositories.box import Tell, cache_box, fetch_box, remove
-from patchkiln.repositories.cache import Cache, Entry
+from patchkiln.repositories.box import Tell, fetch_box
+from patchkiln.repositories.cache import Cache
 from patchkiln.repositories.commands import FetchLimits, Order
-from patchkiln.repositories.eviction import shrink
 from patchkiln.repositories.failures import timed_out
 from patchkiln.repositories.fetching import Fetch, resolving
 from patchkiln.repositories.reachability import explained
-
-logger = logging.getLogger(__name__)
+from patchkiln.repositories.tidying import Tidying
 
 MAX_BYTES = 5 << 30
 MAX_FILES = 500_000
@@ -49,13 +47,12 @@ class GitRepositories:
         """
         self._provider = provider
         self._cache = Cache(cache_dir)
-        self._cache_bytes = cache_bytes
+        self._tidying = Tidying(provider, self._cache, cache_bytes)
         self._limits = FetchLimits(
             max_bytes=max_bytes, max_files=max_files, timeout_s=timeout_s, stall_s=stall_s
         )
         # By identity, because equal checkouts may be lent to several runs.
         self._lent: dict[int, tuple[Checkout, int]] = {}
-        self._swept = False
 
     async def fetch(
         self, url: RepositoryUrl, *, ref: str | None, depth: int
@@ -79,9 +76,17 @@ class GitRepositories:
         if lent is not None:
             os.close(lent[1])
 
+    async def settled(self) -> None:
+        """Wait until the cache is as small as it can be after the fetches up to now."""
+        await self._tidying.settled()
+
+    async def close(self) -> None:
+        """Stop tidying the cache; call it before the provider is closed. Idempotent."""
+        await self._tidying.close()
+
     async def _fetch(self, order: Order, tell: Tell) -> Fetch:
         """Return the fetch with a checkout in use."""
-        fetch = Fetch(order=order, entry=self._cache.entry(cache_key(order.url)), tell=tell)
+        fetch = self._begin(order, tell)
         with ExitStack() as undo:
             undo.callback(fetch.drop)
             try:
@@ -91,9 +96,23 @@ class GitRepositories:
                 raise timed_out(shown(order.url), order.limits.timeout_s) from error
             except RemoteUnreachable as error:
                 raise await explained(error, order.url) from error
-            await self._tidy(fetch)
+            finally:
+                if fetch.wrote or not self._tidying.began:
+                    self._tidying.begin()
             undo.pop_all()
         return fetch
+
+    def _begin(self, order: Order, tell: Tell) -> Fetch:
+        limits = order.limits
+        lend_box = partial(
+            fetch_box,
+            self._provider,
+            order.url,
+            stall_s=limits.stall_s,
+            max_bytes=limits.max_bytes,
+        )
+        entry = self._cache.entry(cache_key(order.url))
+        return Fetch(order=order, entry=entry, tell=tell, lend_box=lend_box)
 
     async def _run(self, fetch: Fetch) -> None:
         order = fetch.order
@@ -102,22 +121,7 @@ class GitRepositories:
         if order.ref is not None and is_commit_id(order.ref) and fetch.take(order.ref):
             return
         fetch.tell(resolving(order))
-        async with fetch_box(
-            self._provider,
-            order.url,
-            fetch.entry.directory,
-            stall_s=order.limits.stall_s,
-            max_bytes=order.limits.max_bytes,
-        ) as box:
-            await fetch.run(box)
-
-    async def _tidy(self, fetch: Fetch) -> None:
-        if fetch.made or not self._swept:
-            self._swept = True
-            try:
-                await shrink(self._cache, self._cache_bytes, self._remove)
-            except SandboxError:
-                logger.warning("The clone cache could not be made smaller.", exc_info=True)
+        await fetch.run()
 
     def _hand_over(self, fetch: Fetch) -> Checkout:
         """Turn what the fetch took into use into a checkout of the caller's."""
@@ -137,10 +141,6 @@ class GitRepositories:
         )
         self._lent[id(checkout)] = (checkout, lease)
         return checkout
-
-    async def _remove(self, entry: Entry, names: list[str]) -> None:
-        async with cache_box(self._provider, entry.directory) as box:
-            await remove(box, names)
 
 
 async def _end(task: asyncio.Task[Fetch]) -> None:
