@@ -84,8 +84,7 @@ async def _serve(settings: Settings) -> None:
             interrupted = await engine.recover()
             if interrupted:
                 logger.warning("%d runs were cut off by the last stop and have failed", interrupted)
-            await _tell_state(settings, engine)
-            warming = asyncio.create_task(engine.warm(default_agent(settings)))
+            preparing = asyncio.create_task(_prepare(settings, engine))
             app = create_app(
                 engine,
                 api_config(settings),
@@ -100,7 +99,7 @@ async def _serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             )
             await Server(config, engine).serve()
-            warming.cancel()
+            preparing.cancel()
     finally:
         await store.close()
 
@@ -116,6 +115,12 @@ def api_config(settings: Settings) -> ApiConfig:
         sandboxes=settings.sandbox,
         limits=settings.limits,
     )
+
+
+async def _prepare(settings: Settings, engine: RunEngine) -> None:
+    """Do before the first run asks for it what the server need not wait for to answer."""
+    await _tell_state(settings, engine)
+    await engine.warm(default_agent(settings))
 
 
 async def _tell_state(settings: Settings, engine: RunEngine) -> None:
