@@ -19,7 +19,7 @@ from patchkiln.sandboxes.local.network import plan_listeners
 from patchkiln.sandboxes.local.planning import plan_box
 from patchkiln.sandboxes.local.selftest import Observation, judge
 from patchkiln.sandboxes.local.toolchain import build_toolchain
-from patchkiln.sandboxes.local.tools import Tools
+from patchkiln.sandboxes.local.tools import Tools, may_be_lent
 
 GOOD = {
     "Uid:": "1000",
@@ -155,6 +155,16 @@ def test_nonsense_about_files_means_that_the_sandbox_is_lost(data: bytes) -> Non
         parse_entry(data)
     with pytest.raises(SandboxLost):
         parse_path(data)
+
+
+def test_an_interpreter_that_is_no_place_of_its_own_is_not_lent(tmp_path: Path) -> None:
+    """Neither the whole tree nor a home nor what holds the server's data; nor what all see."""
+    data = tmp_path / "app" / "data"
+    python = tmp_path / "app" / "python"
+    assert may_be_lent(python, data)
+    assert may_be_lent(Path.home() / "python", data)
+    for prefix in ("/", "/usr", "/usr/local", Path.home(), Path.home().parent, data, data.parent):
+        assert not may_be_lent(Path(prefix), data)
 
 
 def test_a_listing_is_bounded() -> None:

@@ -80,7 +80,7 @@ class LocalSandboxes:
 
     async def _examine(self) -> Isolation:
         try:
-            return selftest.judge(await self._observe(own_python()))
+            return selftest.judge(await self._observe(own_python(self._real_data_dir)))
         except StepFailed as failure:
             reason, remedy = _explain(failure)
         except SandboxError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,22 @@ class Tools:
         return {"version": self.python, "path": OPT_TOOLCHAIN}
 
 
-def own_python() -> Path | None:
+def own_python(data_dir: Path) -> Path | None:
     """Return the interpreter's own directory unless every box sees it in /usr anyway."""
     prefix = Path(os.path.realpath(sys.base_prefix))
-    return None if prefix.is_relative_to("/usr") else prefix
+    return prefix if may_be_lent(prefix, data_dir) else None
+
+
+def may_be_lent(prefix: Path, data_dir: Path) -> bool:
+    """Tell whether a directory holds an interpreter only: no one's home, and not the server's data.
+
+    Whoever builds Python with ``--prefix=$HOME`` would otherwise show boxes all that is theirs.
+    """
+    homes = {Path(os.path.expanduser("~")), *(Path(entry.pw_dir) for entry in pwd.getpwall())}
+    private = {data_dir, *(home for home in homes if home.is_dir())}
+    return not prefix.is_relative_to("/usr") and not any(
+        Path(os.path.realpath(place)).is_relative_to(prefix) for place in private
+    )
 
 
 async def choose_tools(box: Sandbox, python: Path | None, parent: Path) -> Tools:
