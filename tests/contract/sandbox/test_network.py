@@ -1,6 +1,8 @@
 """The contract of a sandbox's network: nothing but what its spec names."""
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -62,6 +64,21 @@ async def test_a_target_is_reached_by_its_name(provider: SandboxProvider, port: 
     try:
         assert await talk(box, "localhost", port) == b"<ABC>"
     finally:
+        await box.destroy()
+
+
+async def test_names_do_not_wait_for_other_work(provider: SandboxProvider, port: int) -> None:
+    """Names have threads of their own, so that slow ones and the server's files do not meet."""
+    box = await make(provider, network=(NetworkTarget(host="localhost", port=port, trusted=True),))
+    loop, over = asyncio.get_running_loop(), threading.Event()
+    count = len(os.sched_getaffinity(0)) + 32  # more than the loop has threads
+    works = [loop.run_in_executor(None, over.wait) for _ in range(count)]
+    try:
+        async with asyncio.timeout(30):
+            assert await talk(box, "localhost", port) == b"<ABC>"
+    finally:
+        over.set()
+        await asyncio.gather(*works)
         await box.destroy()
 
 

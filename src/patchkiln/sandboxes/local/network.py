@@ -11,6 +11,8 @@ import ipaddress
 import re
 import socket
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from patchkiln.domain.network import forbidden_address
@@ -27,6 +29,10 @@ _ACCEPT_PAUSE_S = 0.1
 _LOOPBACK = "127.0.0.1"
 _FIRST_ADDRESS = int(ipaddress.IPv4Address("127.77.0.1"))
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252})")
+
+
+# Threads of their own: a box can make names that resolve slowly, and the loop's are for all.
+_RESOLVERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="resolver")
 
 
 class _Refused(Exception):
@@ -145,8 +151,9 @@ class Gateway:
 
 async def _resolve(target: NetworkTarget) -> list[str]:
     loop = asyncio.get_running_loop()
+    look_up = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
     try:
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        found = await loop.run_in_executor(_RESOLVERS, look_up)
     except OSError as error:
         raise _Refused("name not found") from error
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
