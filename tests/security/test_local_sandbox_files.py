@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_the_server_s_environment_is_not_there(box: Box) -> None:
     script = f"env | grep {SECRET}; grep -l -a {SECRET} /proc/[0-9]*/environ; true"
     assert SECRET not in box.sh(script.replace(SECRET, SECRET[:-1] + "[e]"))
     assert box.sh("cat /proc/1/environ | wc -c").startswith("cat: /proc/1/environ: Permission")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may look")
+def test_the_first_process_has_nothing_to_show(box: Box) -> None:
+    """Even root of the host finds neither the server's environment nor its descriptors in it."""
+    first = min(processes_in(box.namespace()))
+    assert Path(f"/proc/{first}/environ").read_bytes() == b""
+    opened = [str(path.readlink()) for path in Path(f"/proc/{first}/fd").iterdir()]
+    kinds = Counter(name.split(":")[0].rsplit("/", 1)[-1] for name in opened)
+    assert kinds == {"null": 4, "socket": 1, "oom_score_adj": 1, "pipe": 2}
 
 
 def test_the_first_process_shows_nothing(box: Box) -> None:

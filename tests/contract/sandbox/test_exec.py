@@ -305,10 +305,14 @@ async def test_a_command_may_steal_its_own_output(box: Sandbox) -> None:
     code = (
         "import os, time; r = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n"
         "os.write(1, b'x' * 60000)\n"
-        "if not os.fork():\n os.setsid(); os.read(r, 60000); time.sleep(1000)"
+        "if not os.fork():\n"
+        " while os.getppid() != 1: time.sleep(0.01)\n"
+        " time.sleep(0.2); os.read(r, 60000); open('stolen', 'w'); time.sleep(1000)"
     )
     execution = await box.exec(["python3", "-c", code])
-    assert len((await capture(execution)).stdout) <= 60_000
+    await text(box, "while [ ! -e stolen ]; do sleep 0.01; done")
+    async with asyncio.timeout(60):
+        assert (await capture(execution)).stdout == b""
 
 
 async def test_many_commands_run_side_by_side(box: Sandbox) -> None:

@@ -186,7 +186,8 @@ async def test_removing_withstands_deep_and_locked_trees(box: Sandbox) -> None:
     """Neither thousands of levels nor directories without permissions are in the way."""
     code = "import os\nfor _ in range(3000):\n os.mkdir('d'); os.chdir('d')"
     await text(box, f'mkdir deep; cd deep; python3 -c "{code}"')
-    await text(box, "mkdir -p locked/a/b; touch locked/a/f; chmod 0 locked/a/b locked/a locked")
+    await text(box, "mkdir -p locked/a/b locked/c; touch locked/a/f locked/c/f; chmod 500 locked/c")
+    await text(box, "chmod 0 locked/a/b locked/a locked")
     await box.remove("deep")
     await box.remove("locked")
     assert await box.list(".") == []

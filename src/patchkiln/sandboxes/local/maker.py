@@ -91,6 +91,8 @@ class BoxMaker:
     async def _running_zygote(self) -> ZygoteProcess:
         async with self._starting:
             if self._zygote is None or not self._zygote.running:
+                if self._zygote is not None:
+                    await self._zygote.stop()
                 await asyncio.to_thread(self._staging.mkdir, parents=True, exist_ok=True)
                 self._zygote = await ZygoteProcess.start(self._staging)
             return self._zygote
