@@ -210,10 +210,10 @@ def test_a_link_in_the_place_of_a_checkout_leads_nowhere(machine: Machine) -> No
     (secret / "checkout").mkdir()
     one = machine.box(mounts=({"source": str(cache), "target": "/cache", "writable": True},))
     one.sh(f"ln -s {secret} /cache/link; mkdir /cache/checkout")
-    for place in ("link", "link/checkout"):
+    for name in ("link", "link/checkout"):
         with pytest.raises(Refused, match="symbolic link"):
-            machine.box(base=cache / place)
+            machine.box(base=cache / name)
         with pytest.raises(Refused, match="symbolic link"):
-            machine.box(mounts=({"source": str(cache / place), "target": "/lent"},))
+            machine.box(mounts=({"source": str(cache / name), "target": "/lent"},))
     for box in (machine.box(base=cache / "checkout"), one):
         box.destroy()

@@ -64,11 +64,12 @@ async def test_writing_through_a_symlink_changes_its_target(box: Sandbox) -> Non
 
 
 async def test_reading_is_bounded(box: Sandbox) -> None:
-    """A file of just the bound is read, a larger one is `EFBIG`, a sparse giant too."""
+    """A file of just the bound is read, a larger one is `EFBIG`, whatever size it says it has."""
     await text(box, "head -c 1000 /dev/zero >file; truncate -s 1G giant")
     assert len(await box.read("file", max_bytes=1000)) == 1000
     assert await failure(box.read("file", max_bytes=999)) == errno.EFBIG
     assert await failure(box.read("giant", max_bytes=1_000_000)) == errno.EFBIG
+    assert await failure(box.read("/proc/cpuinfo", max_bytes=10)) == errno.EFBIG
 
 
 async def test_what_is_no_regular_file_is_refused_at_once(box: Sandbox) -> None:
