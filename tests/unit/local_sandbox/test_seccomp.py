@@ -100,6 +100,13 @@ def test_unknown_calls_do_not_exist(machine: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(("column", "machine"), list(enumerate(MACHINES)))
+def test_calls_that_programs_can_do_without_do_not_exist(column: int, machine: str) -> None:
+    """They answer as on a kernel that lacks them, so that programs take another way."""
+    numbers = [pair[column] for pair in ABSENT.values()]
+    assert {judge(machine, number) for number in numbers} == {fails(errno.ENOSYS)}
+
+
+@pytest.mark.parametrize(("column", "machine"), list(enumerate(MACHINES)))
 def test_memory_of_nobody_needs_a_control_group(column: int, machine: str) -> None:
     """Where none counts it, files in memory, queues and semaphores do not exist; else they do."""
     numbers = [pair[column] for pair in UNCOUNTED.values()]

@@ -109,8 +109,13 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "vhangup": (153, 58),
 }
 # Programs know what to do on a kernel that lacks these. The arguments of clone3 lie in memory, out
-# of a filter's reach; the requests of io_setup are few, and the whole machine's.
-ABSENT: Final[dict[str, tuple[int, int]]] = {"clone3": (435, 435), "io_setup": (206, 0)}
+# of a filter's reach; the requests of io_setup are few, and the whole machine's; what memfd_secret
+# holds is locked, past the limit of what may be.
+ABSENT: Final[dict[str, tuple[int, int]]] = {
+    "clone3": (435, 435),
+    "io_setup": (206, 0),
+    "memfd_secret": (447, 447),
+}
 # What only a control group can count. Shared memory of System V is left: /proc tells its size.
 UNCOUNTED: Final[dict[str, tuple[int, int]]] = {
     "memfd_create": (319, 279),
