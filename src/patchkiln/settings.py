@@ -90,7 +90,11 @@ class Settings(BaseSettings):
     openrouter_api_key: SecretStr | None = Field(
         default=None, validation_alias="OPENROUTER_API_KEY"
     )
-    e2b_api_key: SecretStr | None = Field(default=None, validation_alias="E2B_API_KEY")
+    e2b_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="E2B_API_KEY",
+        description="Selects the E2B provider, which this version does not serve yet: it warns.",
+    )
 
     @field_validator("sandbox", "git_allow", "cors_origins", mode="before")
     @classmethod
