@@ -14,15 +14,16 @@
     │   ├── SandboxUnavailable  this machine cannot isolate, or the provider is missing
     │   ├── SandboxLost         the sandbox died under a command (retryable)
     │   └── SandboxFileError    a file operation inside the sandbox failed; carries an errno
-    ├── CloneError              the repository could not be brought in
-    │   ├── RepositoryNotFound
-    │   ├── RepositoryPrivate
-    │   ├── RefNotFound
-    │   ├── RepositoryEmpty
-    │   ├── RepositoryTooLarge
-    │   ├── CloneTimeout        (retryable)
-    │   └── RemoteUnreachable   (retryable)
-    ├── PatchError              the change could not be turned into a patch
+    ├── CommandError            a command of the server's own failed: exit code and stderr
+    │   ├── CloneError          the repository could not be brought in
+    │   │   ├── RepositoryNotFound
+    │   │   ├── RepositoryPrivate
+    │   │   ├── RefNotFound
+    │   │   ├── RepositoryEmpty
+    │   │   ├── RepositoryTooLarge
+    │   │   ├── CloneTimeout        (retryable)
+    │   │   └── RemoteUnreachable   (retryable)
+    │   └── PatchError          the change could not be turned into a patch
     └── AgentError              the agent could not go on
         ├── ModelNotConfigured
         ├── ModelError          the model's server failed (retryable)
@@ -161,11 +162,11 @@ class SandboxFileError(SandboxError):
         self.errno = errno
 
 
-class CloneError(PatchkilnError):
-    """Git could not bring the repository in. ``exit_code`` and ``stderr_tail`` are git's own."""
+class CommandError(PatchkilnError):
+    """A command of the server's own failed, or might have.
 
-    code = "clone_failed"
-    default_remedy = "Try 'git ls-remote URL' on the server's machine."
+    ``exit_code`` is None where none did; ``stderr_tail`` is the end of what it said.
+    """
 
     def __init__(
         self,
@@ -179,6 +180,13 @@ class CloneError(PatchkilnError):
         super().__init__(message, remedy=remedy)
         self.exit_code = exit_code
         self.stderr_tail = stderr_tail
+
+
+class CloneError(CommandError):
+    """Git could not bring the repository in."""
+
+    code = "clone_failed"
+    default_remedy = "Try 'git ls-remote URL' on the server's machine."
 
 
 class RepositoryNotFound(CloneError):
@@ -232,7 +240,7 @@ class RemoteUnreachable(CloneError):
     default_remedy = "Check the host's name and the server's network, then try again."
 
 
-class PatchError(PatchkilnError):
+class PatchError(CommandError):
     """The change could not be turned into a patch within its limits."""
 
     code = "patch_failed"

@@ -4,12 +4,11 @@ import logging
 import sys
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-LEVELS = logging.getLevelNamesMapping()
 
 
 def configure_logging(level: str) -> None:
-    """Send every logger to stderr at ``level``; an unknown level means INFO."""
-    number = LEVELS.get(level.upper(), logging.INFO)
+    """Send every logger to stderr at ``level``, one of the standard names."""
+    number = logging.getLevelNamesMapping()[level]
     logging.basicConfig(level=number, format=FORMAT, stream=sys.stderr, force=True)
     # Alembic tells each revision and httpx each request: noise beside the server's own facts.
     for chatty in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2"):

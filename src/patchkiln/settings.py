@@ -14,6 +14,7 @@ from patchkiln.domain.usage import Limits
 from patchkiln.errors import SettingsError
 
 PREFIX = "PATCHKILN_"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Read by the command line when it speaks to a server; here so that no start is refused for them.
 CLIENT_NAMES = ("PATCHKILN_SERVER", "PATCHKILN_KEY")
 SERVED_SANDBOXES = ("local",)
@@ -116,6 +117,22 @@ class Settings(BaseSettings):
         if len({name for name, _, _ in pairs}) != len(pairs):
             raise ValueError("a name stands twice")
         return {name: key for name, _, key in pairs}
+
+    @field_validator("log_level", mode="after")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        """Take the standard names alone."""
+        if value.upper() not in LOG_LEVELS:
+            raise ValueError(f"write one of {', '.join(LOG_LEVELS)}")
+        return value.upper()
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _model(cls, value: str | None) -> str | None:
+        """Take the form alone; which providers there are, their adapter knows."""
+        if value is not None and not all(value.partition(":")):
+            raise ValueError("write it as provider:name, for example anthropic:claude-sonnet-4-5")
+        return value
 
     @field_validator("data_dir", mode="after")
     @classmethod

@@ -12,6 +12,7 @@ from patchkiln.domain.check import Verdict
 from patchkiln.domain.event import EventType, StatusUpdate, StoredEvent
 from patchkiln.domain.run import (
     PATCH_MADE,
+    REPOSITORY_CLONED,
     RUN_CANCEL_REQUESTED,
     RUN_FAILED,
     RUN_STARTED,
@@ -116,6 +117,7 @@ async def test_run_is_the_projection_of_its_events(store: Store) -> None:
         [
             said(RUN_STARTED, step="init", progress=5),
             said(SANDBOX_CHOSEN, sandbox_id="sbx_1"),
+            said(REPOSITORY_CLONED, commit="c0ffee"),
             said("agent.turn_ended", usage=Usage(turns=1, cost_usd=None).as_json()),
             said(PATCH_MADE, files_modified=2),
             said(RUN_CANCEL_REQUESTED),
@@ -131,11 +133,12 @@ async def test_run_is_the_projection_of_its_events(store: Store) -> None:
         status=RunStatus.FINISHED,
         step="complete",
         progress=100,
-        last_seq=8,
+        last_seq=9,
         started_at_ms=found.started_at_ms,
         finished_at_ms=found.finished_at_ms,
         cancel_requested=True,
         sandbox_id="sbx_1",
+        commit="c0ffee",
         outcome=Outcome.CHANGED,
         verdict=Verdict.VERIFIED,
         files_modified=3,

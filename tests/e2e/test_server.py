@@ -128,6 +128,16 @@ def test_two_servers_never_share_a_data_directory(tmp_path: Path) -> None:
         assert "PATCHKILN_DATA_DIR" in second.log.read_text()
 
 
+def test_a_port_that_is_taken_stops_the_start_with_the_fix(tmp_path: Path) -> None:
+    """Nothing is served, and the message names port and setting."""
+    with server_process(tmp_path / "one") as first:
+        second = ServerProcess(tmp_path / "two", {"PATCHKILN_PORT": str(first.port)})
+        assert second.process.wait(timeout=60) == 2
+    told = second.log.read_text()
+    assert f"port {first.port}" in told
+    assert "PATCHKILN_PORT" in told
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [

@@ -58,6 +58,8 @@ def test_the_names_of_the_command_line_are_known(
         ("PATCHKILN_API_KEYS", "hush", "name:key"),
         ("PATCHKILN_API_KEYS", "a:hush,a:hush2", "twice"),
         ("PATCHKILN_MAX_MINUTES", "0", "PATCHKILN_MAX_MINUTES"),
+        ("PATCHKILN_MODEL", "nonsense", "provider:name"),
+        ("LOG_LEVEL", "verbose", "one of DEBUG, INFO"),
     ],
 )
 def test_what_is_wrong_or_unsafe_is_refused_with_the_fix(

@@ -49,6 +49,7 @@ class RunAnswer(BaseModel):
     model: str | None
     sandbox: str
     sandbox_id: str | None
+    commit: str | None
     step: str
     progress: int
     outcome: str | None = Field(
@@ -144,6 +145,7 @@ def run_answer(run: Run) -> RunAnswer:
         model=request.model,
         sandbox=request.sandbox,
         sandbox_id=run.sandbox_id,
+        commit=run.commit,
         step=run.step,
         progress=run.progress,
         outcome=None if run.outcome is None else run.outcome.value,

@@ -22,6 +22,7 @@ from patchkiln.settings import Settings
 from patchkiln.stores.sqlite import SqliteStore
 
 GRACEFUL_SHUTDOWN_S = 5
+BACKLOG = 2048
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the process's exit code. Raises `SettingsError`."""
     configure_logging(settings.log_level)
-    with data_directory(settings.data_dir):
-        asyncio.run(_serve(settings))
+    with data_directory(settings.data_dir), listener(settings) as sock:
+        asyncio.run(_serve(settings, sock))
     return 0
 
 
@@ -77,28 +78,43 @@ def data_directory(path: Path) -> Generator[None]:
         os.close(lock)
 
 
-async def _serve(settings: Settings) -> None:
+@contextmanager
+def listener(settings: Settings) -> Generator[socket.socket]:
+    """Bind the address before anything else is done. Raises `SettingsError` where it is taken."""
+    place = (settings.host, settings.port)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        sock = socket.create_server(place, family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"The server cannot listen on {settings.host}, port {settings.port}: "
+            f"{(error.strerror or 'no such address').lower()}. Stop what listens there, or set "
+            "PATCHKILN_HOST or PATCHKILN_PORT."
+        ) from error
+    with sock:
+        yield sock
+
+
+async def _serve(settings: Settings, sock: socket.socket) -> None:
     store = await SqliteStore.open(settings.database_path)
     try:
         async with open_engine(settings, store) as engine:
             interrupted = await engine.recover()
             if interrupted:
-                logger.warning("%d runs were cut off by the last stop and have failed", interrupted)
+                logger.warning("%d run(s) cut off by the last stop have failed", interrupted)
             preparing = asyncio.create_task(_prepare(settings, engine))
-            app = create_app(
-                engine,
-                api_config(settings),
-            )
             config = uvicorn.Config(
-                app,
-                host=settings.host,
-                port=settings.port,
+                create_app(engine, api_config(settings)),
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             )
-            await Server(config, engine).serve()
+            address, port = sock.getsockname()[:2]
+            logger.info(
+                "serving on http://%s:%d", f"[{address}]" if ":" in address else address, port
+            )
+            await Server(config, engine).serve(sockets=[sock])
             preparing.cancel()
     finally:
         await store.close()

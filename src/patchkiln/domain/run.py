@@ -19,6 +19,7 @@ RUN_BUDGET_EXHAUSTED = "run.budget_exhausted"
 RUN_CANCELLED = "run.cancelled"
 RUN_FINISHED = "run.finished"
 SANDBOX_CHOSEN = "sandbox.chosen"
+REPOSITORY_CLONED = "repository.cloned"
 PATCH_MADE = "patch.made"
 
 
@@ -78,6 +79,7 @@ class Run:
     finished_at_ms: int | None = None
     cancel_requested: bool = False
     sandbox_id: str | None = None
+    commit: str | None = None
     outcome: Outcome | None = None
     verdict: Verdict | None = None
     files_modified: int = 0
@@ -141,6 +143,10 @@ def _sandbox_chosen(run: Run, event: Event) -> Run:
     return replace(run, sandbox_id=_text(event.data, "sandbox_id"))
 
 
+def _repository_cloned(run: Run, event: Event) -> Run:
+    return replace(run, commit=_text(event.data, "commit"))
+
+
 def _patch_made(run: Run, event: Event) -> Run:
     return replace(run, files_modified=_count(event.data, "files_modified"))
 
@@ -164,6 +170,7 @@ _PROJECTIONS: Mapping[str, Callable[[Run, Event], Run]] = {
     RUN_STARTED: _started,
     RUN_CANCEL_REQUESTED: _cancel_requested,
     SANDBOX_CHOSEN: _sandbox_chosen,
+    REPOSITORY_CLONED: _repository_cloned,
     PATCH_MADE: _patch_made,
     RUN_FAILED: _failed,
     RUN_REFUSED: _failed,

@@ -65,6 +65,7 @@ class RunEngine:
         runs = await self.store.unfinished_runs()
         for run in runs:
             context = _interrupted(run, self._services)
+            context.patch_kept = await self.store.get_patch(run.id) is not None
 
             async def tell(update: StatusUpdate, run_id: str = run.id) -> None:
                 await self.store.append(run_id, [update])

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 from patchkiln.domain.event import EventType, StatusUpdate
 from patchkiln.domain.repository import Checkout
+from patchkiln.domain.run import REPOSITORY_CLONED
 from patchkiln.pipeline.context import RunContext, require
 
 MIB = 1 << 20
@@ -33,7 +34,7 @@ async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
 def _cloned(checkout: Checkout) -> StatusUpdate:
     source = "from the cache" if checkout.cached else "newly checked out"
     return StatusUpdate(
-        event="repository.cloned",
+        event=REPOSITORY_CLONED,
         message=f"Repository cloned: {checkout.repository}",
         type=EventType.SUCCESS,
         progress=48,

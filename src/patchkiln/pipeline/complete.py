@@ -7,6 +7,7 @@ from patchkiln.domain.event import EventType, StatusUpdate
 from patchkiln.domain.judges import judges_in
 from patchkiln.domain.patch import Patch, printable
 from patchkiln.domain.run import Outcome
+from patchkiln.domain.terminal import plain_text
 from patchkiln.domain.verdict import Judgement, compare, skipped
 from patchkiln.errors import PatchError
 from patchkiln.pipeline.context import RunContext, require
@@ -15,6 +16,7 @@ from patchkiln.ports.sandbox import Sandbox, capture
 
 PATCH_FILE = "/tmp/change.patch"  # noqa: S108 - inside a sandbox of its own
 APPLY_TIMEOUT_S = 120.0
+MAX_STDERR_BYTES = 2048
 
 
 async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
@@ -56,7 +58,11 @@ async def _apply(sandbox: Sandbox, patch: Patch) -> None:
     argv = ["git", "apply", "--binary", "--whitespace=nowarn", PATCH_FILE]
     output = await capture(await sandbox.exec(argv, timeout_s=APPLY_TIMEOUT_S))
     if output.status.exit_code != 0:
-        raise PatchError("The patch does not apply to its own base.")
+        raise PatchError(
+            "The patch does not apply to its own base.",
+            exit_code=output.status.exit_code,
+            stderr_tail=plain_text(output.stderr[-MAX_STDERR_BYTES:]),
+        )
     await sandbox.remove(PATCH_FILE)
 
 

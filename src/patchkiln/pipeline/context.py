@@ -54,6 +54,7 @@ class RunContext:
     results: tuple[CheckResult, ...] = ()
     plan: Plan | None = None
     patch: Patch | None = None
+    patch_kept: bool = False
     judgement: Judgement | None = None
     usage: Usage = field(default_factory=Usage)
     outcome: Outcome | None = None
@@ -63,6 +64,16 @@ class RunContext:
     def duration_ms(self) -> int:
         """Return the milliseconds since the run began."""
         return int((time.monotonic() - self.started_at_s) * 1000)
+
+    @property
+    def files_modified(self) -> int:
+        """Return how many files the patch changes, this process's or an earlier one's."""
+        return len(self.patch.changes) if self.patch else self.run.files_modified
+
+    @property
+    def commit(self) -> str | None:
+        """Return the commit that the run stands on."""
+        return self.checkout.commit if self.checkout else self.run.commit
 
     @property
     def task(self) -> Task:

@@ -33,7 +33,7 @@ async def take_patch(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """
     patch = await require(context.sandbox).diff()
     await context.services.store.save_patch(context.run.id, patch.diff)
-    context.patch = patch
+    context.patch, context.patch_kept = patch, True
     for note in patch.notes:
         yield StatusUpdate(event="patch.noted", message=note, type=EventType.WARNING)
     yield _patch_made(context.run.id, patch)

@@ -4,7 +4,7 @@ from patchkiln.domain.check import Verdict
 from patchkiln.domain.event import EventType, JsonObject, JsonValue, StatusUpdate
 from patchkiln.domain.run import RUN_FAILED, RUN_FINISHED, Outcome
 from patchkiln.domain.verdict import Judgement
-from patchkiln.errors import CloneError, PatchkilnError
+from patchkiln.errors import CommandError, PatchkilnError
 from patchkiln.pipeline.context import RunContext
 
 NOT_JUDGED = Judgement(verdict=Verdict.SKIPPED, reason="The run ended before its checks.")
@@ -32,7 +32,7 @@ def trouble(
 def failure(error: PatchkilnError) -> StatusUpdate:
     """Return the ``error`` frame of a failed run."""
     details: dict[str, JsonValue] = {}
-    if isinstance(error, CloneError) and error.exit_code is not None:
+    if isinstance(error, CommandError) and error.exit_code is not None:
         details = {"exit_code": error.exit_code, "stderr": error.stderr_tail}
     return trouble(
         RUN_FAILED,
@@ -48,8 +48,6 @@ def summary(context: RunContext, outcome: Outcome) -> StatusUpdate:
     """Return the last frame of a run."""
     request = context.run.request
     judgement = context.judgement or NOT_JUDGED
-    patch = context.patch
-    checkout = context.checkout
     return StatusUpdate(
         event=RUN_FINISHED,
         message="Processing completed",
@@ -59,13 +57,13 @@ def summary(context: RunContext, outcome: Outcome) -> StatusUpdate:
         summary={
             "repository": request.repository,
             "prompt": request.prompt,
-            "files_modified": len(patch.changes) if patch else 0,
+            "files_modified": context.files_modified,
             "sandbox_id": context.sandbox_id,
             "duration_ms": context.duration_ms,
             "outcome": outcome.value,
             "verdict": judgement.verdict.value,
             "verdict_reason": judgement.reason,
-            "commit": checkout.commit if checkout else None,
+            "commit": context.commit,
             "agent": request.agent,
             "agent_message": context.agent_message,
             "checks": {
@@ -73,6 +71,6 @@ def summary(context: RunContext, outcome: Outcome) -> StatusUpdate:
                 "result": [result.as_json() for result in context.results],
             },
             "usage": context.usage.as_json(),
-            "patch": f"/runs/{context.run.id}/patch" if patch else None,
+            "patch": f"/runs/{context.run.id}/patch" if context.patch_kept else None,
         },
     )

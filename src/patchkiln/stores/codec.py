@@ -46,6 +46,7 @@ def run_of(run_id: str, created_at_ms: int, status: str, request: str, state: st
         finished_at_ms=data["finished_at_ms"],
         cancel_requested=data["cancel_requested"],
         sandbox_id=data["sandbox_id"],
+        commit=data.get("commit"),  # rows of the first days have none
         outcome=None if outcome is None else Outcome(outcome),
         verdict=None if verdict is None else Verdict(verdict),
         files_modified=data["files_modified"],
@@ -63,6 +64,7 @@ def _state_json(run: Run) -> dict[str, JsonValue]:
         "finished_at_ms": run.finished_at_ms,
         "cancel_requested": run.cancel_requested,
         "sandbox_id": run.sandbox_id,
+        "commit": run.commit,
         "outcome": run.outcome,
         "verdict": run.verdict,
         "files_modified": run.files_modified,
