@@ -370,11 +370,13 @@ async def test_the_mode_of_a_file_stays(box: Sandbox) -> None:
     assert (await box.stat("app/client.py")).mode & 0o777 == 0o755
 
 
-async def test_more_files_than_the_bound_are_told(
-    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("bound", "value"), [("MAX_FILES", 2), ("MAX_READ_BYTES", 300)])
+async def test_more_files_than_the_bounds_are_told(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     """The plan and the run say what was not looked at."""
-    monkeypatch.setattr(survey, "MAX_FILES", 2)
+    monkeypatch.setattr(survey, bound, value)
+    monkeypatch.setattr(survey, "BATCH_FILES", 1)
     agent = RecipesAgent()
     made = await plan(box, agent=agent)
     assert any("first 2 of 3" in risk for risk in made.risks)

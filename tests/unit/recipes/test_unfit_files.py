@@ -6,8 +6,9 @@ import sys
 import libcst as cst
 import pytest
 
+from patchkiln.agent.recipes.bounds import MAX_CLAUSES
 from patchkiln.agent.recipes.error_handling import RECIPE
-from patchkiln.agent.recipes.rewrite import MAX_CLAUSES, MAX_FINDINGS, rewrite
+from patchkiln.agent.recipes.rewrite import MAX_FINDINGS, rewrite
 from patchkiln.agent.recipes.source import Unfit
 
 BARE = "try:\n    f({})\nexcept:\n    g()\n"
@@ -124,6 +125,27 @@ def test_more_clauses_than_anyone_writes_end_in_a_reason() -> None:
     """Work that grows with the square of their number is not begun."""
     many = b"try:\n    f()\nexcept KeyError:\n    raise ValueError('x')\n" * (MAX_CLAUSES + 1)
     assert "except clauses" in reason(many)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def f(): pass\n" * 3000,
+        "x = [\n" + "lambda: 1,\n" * 3000 + "]\n",
+        "[a for a in b]\n" * 3000,
+        "f(" + ",".join(f"a{n}=1" for n in range(3000)) + ")\n",
+    ],
+    ids=["functions", "lambdas", "comprehensions", "keywords"],
+)
+def test_what_could_hold_the_compiler_up_is_left_alone(line: str) -> None:
+    """It compares such things with each other, and nothing else runs while it does."""
+    assert "minutes to compile" in reason(line.encode() + FLAWED)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the newer parser takes them in its stride")
+def test_what_could_hold_the_parser_up_is_left_alone() -> None:
+    """An f-string with a hundred thousand parts takes it minutes."""
+    assert "minutes to parse" in reason(b'x = f"' + b"{a}" * 100_000 + b'"\n' + FLAWED)
 
 
 def test_more_places_than_anyone_leaves_end_in_a_reason() -> None:

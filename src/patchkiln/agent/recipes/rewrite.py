@@ -6,7 +6,6 @@ does not parse, libcst does not give a statement back as it was, the result does
 second pass would change it again.
 """
 
-import ast
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +15,18 @@ from typing import cast
 import libcst as cst
 from libcst.metadata import CodeRange, PositionProvider
 
+from patchkiln.agent.recipes.bounds import (
+    check_compilable,
+    check_module,
+    check_statement,
+    check_text,
+)
 from patchkiln.agent.recipes.python_module import PythonModule
 from patchkiln.agent.recipes.recipe import Finding, Rule
 from patchkiln.agent.recipes.source import Unfit, read_source
 from patchkiln.agent.recipes.syntax import check_compiles, parse
 
-MAX_CLAUSES = 2000
 MAX_FINDINGS = 1000
-# libcst recurses in Python, and in native code whose stack a chain of some thousand operators
-# overflows. The standard library's parser bounds the nesting, but keeps 'a and b and ...' flat.
-MAX_NESTING = 100
-MAX_REGION_CHARS = 128 << 10
 _HEADER = "if _:"
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -53,7 +53,9 @@ def rewrite(
     """Apply rules to a file's bytes. Raises `Unfit`, and nothing else, for whatever bytes."""
     source = read_source(data)
     try:
+        check_text(source.text)
         module = PythonModule(source.text, path=path, shadowed=shadowed)
+        check_module(module)
         result, applied = _apply_all(module, rules)
         if applied:
             _check(result, rules)
@@ -68,8 +70,6 @@ def rewrite(
 
 def _apply_all(module: PythonModule, rules: Sequence[Rule]) -> tuple[PythonModule, list[Applied]]:
     """Apply the rules one after the other; lines are told as they were at first."""
-    if len(module.clauses) > MAX_CLAUSES:
-        raise Unfit(f"it has more than {MAX_CLAUSES} except clauses")
     applied: list[Applied] = []
     original = module
     for rule in rules:
@@ -99,6 +99,7 @@ def _findings(rule: Rule, module: PythonModule) -> list[Finding]:
 
 def _check(module: PythonModule, rules: Sequence[Rule]) -> None:
     """Raise `Unfit` where the result would not do as a last word."""
+    check_compilable(module)
     check_compiles(module.text)
     if any(_findings(rule, module) for rule in rules):
         raise Unfit("a second pass would change it again")
@@ -173,10 +174,7 @@ class _Positions(PositionProvider):
 
 def _parse(text: str) -> cst.Module:
     """Parse with libcst what it can write back exactly, and what cannot overflow its stack."""
-    if len(text) > MAX_REGION_CHARS:
-        raise Unfit("a statement in it is too long")
-    if _nesting(parse(text)) > MAX_NESTING:
-        raise Unfit("it is nested too deeply")
+    check_statement(text, parse(text))
     try:
         tree = cst.parse_module(text)
     except cst.ParserSyntaxError as error:
@@ -189,15 +187,3 @@ def _parse(text: str) -> cst.Module:
     if tree.code != text:
         raise Unfit("libcst cannot write it back exactly")
     return tree
-
-
-def _nesting(tree: ast.AST) -> int:
-    """Return the depth of a tree, in which a chain of ``and`` or ``or`` counts by its length."""
-    deepest = 0
-    pending = [(tree, 0)]
-    while pending:
-        node, depth = pending.pop()
-        deepest = max(deepest, depth)
-        depth += len(node.values) if isinstance(node, ast.BoolOp) else 1
-        pending.extend((child, depth) for child in ast.iter_child_nodes(node))
-    return deepest

@@ -17,7 +17,8 @@ from patchkiln.ports.sandbox import Sandbox
 
 MAX_FILES = 2000
 MAX_FILE_BYTES = 1 << 20
-# Read side by side, and rewritten in one go in a thread: a cancelled run waits for no more.
+MAX_READ_BYTES = 32 << 20
+# Read side by side, then rewritten one by one in a thread, so that a cancelled run soon rests.
 BATCH_FILES = 16
 
 
@@ -62,6 +63,7 @@ class Surveyor:
         self._recipe = recipe
         self._shadows = Shadows(project)
         self._sandbox = sandbox
+        self._read_bytes = 0
 
     async def survey(self, request: Request) -> Survey:
         """Work out every edit, changing nothing. Bounded whatever the repository holds."""
@@ -73,6 +75,8 @@ class Surveyor:
         chosen = paths[:MAX_FILES]
         for begin in range(0, len(chosen), BATCH_FILES):
             found += await self.edits(chosen[begin : begin + BATCH_FILES])
+            if self._read_bytes > MAX_READ_BYTES:
+                break
         unreadable = [
             LeftAlone(path=path, reason="its name is no plain text") for path in listing.unreadable
         ]
@@ -80,29 +84,28 @@ class Surveyor:
             edits=tuple(item for item in found if isinstance(item, FileEdit)),
             left_alone=(*unreadable, *(item for item in found if isinstance(item, LeftAlone))),
             looked_at=len(found),
-            limits=tuple(_limits(listing, len(paths))),
+            limits=tuple(_limits(listing, looked_at=len(found), of=len(paths))),
         )
 
     async def edits(self, paths: Sequence[str]) -> list[FileEdit | LeftAlone | None]:
         """Return what becomes of some files; None for one in which nothing was found."""
         contents = await asyncio.gather(*map(self._read, paths))
-        return await asyncio.to_thread(self._rewrite_all, list(zip(paths, contents, strict=True)))
+        return [
+            await asyncio.to_thread(self._rewrite, path, content)
+            if isinstance(content, bytes)
+            else content
+            for path, content in zip(paths, contents, strict=True)
+        ]
 
     async def _read(self, path: str) -> bytes | LeftAlone:
         try:
-            return await self._sandbox.read(path, max_bytes=MAX_FILE_BYTES)
+            data = await self._sandbox.read(path, max_bytes=MAX_FILE_BYTES)
         except SandboxFileError as error:
             large = error.errno == errno.EFBIG
             reason = "it is larger than 1 MiB" if large else "it cannot be read"
             return LeftAlone(path=path, reason=reason)
-
-    def _rewrite_all(
-        self, files: Sequence[tuple[str, bytes | LeftAlone]]
-    ) -> list[FileEdit | LeftAlone | None]:
-        return [
-            content if isinstance(content, LeftAlone) else self._rewrite(path, content)
-            for path, content in files
-        ]
+        self._read_bytes += len(data)
+        return data
 
     def _rewrite(self, path: str, data: bytes) -> FileEdit | LeftAlone | None:
         shadowed = self._shadows.over(path)
@@ -133,8 +136,8 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _limits(listing: Listing, found: int) -> Iterator[str]:
+def _limits(listing: Listing, *, looked_at: int, of: int) -> Iterator[str]:
     if not listing.complete:
         yield "The search for Python files was cut short; a part of the repository was not seen."
-    if found > MAX_FILES:
-        yield f"Only the first {MAX_FILES} of {found} Python files were looked at."
+    if looked_at < of:
+        yield f"Only the first {looked_at} of {of} Python files were looked at."
