@@ -55,14 +55,25 @@ class Fault:
 def faults_of(error: RequestValidationError, headers: Headers) -> tuple[Fault, ...]:
     """Return the first faults that FastAPI found."""
     found: list[Mapping[str, Any]] = list(error.errors())
+    told = [item for item in found if not _is_other_half(item)]
     return tuple(
         Fault(
-            loc=tuple(_bounded(part) for part in item["loc"]),
+            loc=tuple(_bounded(part) for part in _place(item["loc"])),
             msg=_message(item, headers),
             type=str(item["type"]),
         )
-        for item in found[:MAX_FAULTS]
+        for item in told[:MAX_FAULTS]
     )
+
+
+def _is_other_half(item: Mapping[str, Any]) -> bool:
+    """Tell of a choice that takes a word or a list that this is the word's half of its fault."""
+    return item["loc"][:2] in _CHOICES and item["type"] == "literal_error"
+
+
+def _place(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Leave out the type's name, which pydantic puts behind a choice."""
+    return loc[:2] + loc[3:] if loc[:2] in _CHOICES else loc
 
 
 def _bounded(part: str | int) -> str | int:
@@ -70,19 +81,26 @@ def _bounded(part: str | int) -> str | int:
 
 
 def _message(item: Mapping[str, Any], headers: Headers) -> str:
+    loc = tuple(item["loc"])
     if item["type"] == "extra_forbidden":
-        return _unknown_field(item["loc"])
+        return _unknown_field(loc)
     if item["type"] == "json_invalid":
         return f"The body is no valid JSON: {item['ctx']['error']}."
-    if tuple(item["loc"]) == ("body",) and "json" not in headers.get("content-type", ""):
+    if loc == ("body",) and "json" not in headers.get("content-type", ""):
         return "Send a JSON object with the header 'Content-Type: application/json'."
-    return str(item["msg"])
+    if item["type"] == "list_type" and loc[:2] in _CHOICES:
+        return _CHOICES[loc[:2]]
+    if item["type"] == "string_pattern_mismatch" and loc in _FORMS:
+        return _FORMS[loc]
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def _unknown_field(loc: tuple[str | int, ...]) -> str:
     """Say so, with the nearest name that there is."""
     _, *parents, name = loc
     known = _NAMES.get(tuple(str(part) for part in parents), {})
+    if name in known.values():
+        return "The field is given twice, in two spellings. Leave one out."
     near = difflib.get_close_matches(str(name)[:MAX_NAME_CHARS].lower(), known, 1, MIN_LIKENESS)
     hint = f"Did you mean '{known[near[0]]}'?" if near else "Leave it out."
     return f"There is no such field. {hint}"
@@ -94,6 +112,14 @@ def _names(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
         yield str(info.alias).lower(), str(info.alias)
 
 
+_CHOICES: Mapping[tuple[str | int, ...], str] = {
+    ("body", "checks"): "Write 'auto', 'off' or a list of commands.",
+    ("body", "network"): "Write 'off'; a list of hosts is not served yet.",
+}
+_FORMS: Mapping[tuple[str | int, ...], str] = {
+    ("body", "model"): "Write it as provider:name, for example anthropic:claude-sonnet-4-5.",
+    ("header", "Idempotency-Key"): "Use printable ASCII characters alone.",
+}
 _NAMES: Mapping[tuple[str, ...], Mapping[str, str]] = {
     (): dict(_names(CodeRequest)),
     ("limits",): dict(_names(LimitsRequest)),

@@ -30,8 +30,10 @@ BUILTIN_AGENT = "builtin"
 
 def _sendable(text: str) -> str:
     """Refuse what no argument, file or database can hold: NUL, and half a surrogate pair."""
-    if b"\0" in text.encode():
+    if "\0" in text:
         raise ValueError("must not contain a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must not contain half a surrogate pair")
     return text
 
 

@@ -138,8 +138,21 @@ def _check_shape(url: RepositoryUrl, parts: SplitResult) -> None:
         )
     if url.scheme in DEFAULT_PORTS and not _HOST.fullmatch(url.host) and not _literal(url.host):
         raise InvalidRequest("The repository URL's host is no valid name.", field="repoUrl")
-    if parts.query or parts.fragment or not url.path.strip("/"):
+    _check_path(url.path, parts)
+
+
+def _check_path(path: str, parts: SplitResult) -> None:
+    if parts.query or parts.fragment:
+        raise InvalidRequest(
+            "A query or a fragment ('?' or '#') has no place in a repository URL.", field="repoUrl"
+        )
+    if not path.strip("/"):
         raise InvalidRequest("The URL names a host but no repository.", field="repoUrl")
+    # Its last part is shown in messages, logs and terminals.
+    if not unquote(path).isprintable():
+        raise InvalidRequest(
+            "The repository URL's path hides characters that cannot be printed.", field="repoUrl"
+        )
 
 
 def _check_policy(url: RepositoryUrl, port: int | None) -> None:
