@@ -194,11 +194,22 @@ async def test_ctrl_c_cancels_the_run_on_the_server(server: StagedServer) -> Non
     assert (await server.stage.store.list_runs()).runs[0].outcome is Outcome.CANCELLED
 
 
-async def test_a_request_that_the_server_refuses_is_exit_code_1(server: StagedServer) -> None:
-    """The policy is the server's; its words are passed on."""
-    done = await run(server, "run", "--server", server.url, "https://127.0.0.1/a/b", "Say hello")
-    assert done.code == 1
-    assert "loopback address" in done.told
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("https://127.0.0.1/a/b", "loopback address"),
+        ("https://example.org", "names a host but no repository"),
+    ],
+)
+async def test_a_request_that_the_server_refuses_is_wrong_usage(
+    server: StagedServer, url: str, sentence: str
+) -> None:
+    """The policy is the server's; its words are passed on, with one remedy for who sent it."""
+    done = await run(server, "run", "--server", server.url, url, "Say hello")
+    assert done.code == 2
+    assert sentence in done.told
+    assert done.told.count("Correct the named field") == 1
+    assert "server's log" not in done.told
 
 
 async def test_keys_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,23 +80,29 @@ def test_the_time_limit_ends_it_with_124(env: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "settings", "cause", "fix"),
+    ("options", "cause", "fix"),
     [
-        (["--provider", "e2b"], {}, "does not serve the provider 'e2b'", "--provider"),
-        (["--provider", "container"], {}, "does not serve the provider 'container'", "--provider"),
-        ([], {"sandbx": "local"}, "no setting PATCHKILN_SANDBX", "PATCHKILN_SANDBOX"),
-        (["--network", "[::1]:80"], {}, "IPv4 address only", "Name the host"),
+        (["--provider", "e2b"], "does not serve the provider 'e2b'", "--provider"),
+        (["--provider", "container"], "does not serve the provider 'container'", "--provider"),
+        (["--network", "[::1]:80"], "IPv4 address only", "Name the host"),
     ],
 )
 def test_no_sandbox_is_125_with_the_cause_and_the_fix(
-    tmp_path: Path, options: list[str], settings: dict[str, str], cause: str, fix: str
+    env: dict[str, str], options: list[str], cause: str, fix: str
 ) -> None:
     """What keeps a sandbox from being had is told on stderr; the command was not run."""
-    env = environment(tmp_path / "data", **settings)
     done = patchkiln("sandbox", "run", *options, "--", "echo", "ran", env=env)
     assert (done.returncode, done.stdout) == (125, b"")
     assert cause in done.stderr.decode()
     assert fix in done.stderr.decode()
+
+
+def test_a_wrong_setting_is_wrong_usage(tmp_path: Path) -> None:
+    """It exits with 2, as every other command does, and says what to write."""
+    env = environment(tmp_path / "data", sandbx="local")
+    done = patchkiln("sandbox", "run", "--", "echo", "ran", env=env)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"Did you mean PATCHKILN_SANDBOX?" in done.stderr
 
 
 def test_a_data_directory_that_cannot_be_made_is_125(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ def run_there(
 ) -> tuple[Frame, bytes | None]:
     """Post the run and follow it to its end; return the summary and the patch.
 
-    Ctrl-C cancels the run on the server; a second one leaves it. Raises `ServerUnreachable` and
-    `ServerRefused`.
+    Ctrl-C cancels the run on the server; a second one leaves it. Raises as `Server.open`
+    does.
     """
     server = server_of(arguments)
     stream = server.open("POST", "/code", body_of(arguments, clone))

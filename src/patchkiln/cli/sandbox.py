@@ -12,7 +12,7 @@ from patchkiln.cli import print_error
 from patchkiln.cli.exit_codes import ExitCode
 from patchkiln.cli.standard_input import standard_input
 from patchkiln.cli.workspace import copy_in
-from patchkiln.errors import InvalidRequest, PatchkilnError, SandboxUnavailable
+from patchkiln.errors import InvalidRequest, SandboxError, SandboxUnavailable
 from patchkiln.ports.sandbox import (
     ExitReason,
     IsolationLevel,
@@ -35,7 +35,7 @@ def execute(arguments: Namespace) -> int:
     workspace = _workspace(arguments.workspace)
     try:
         return asyncio.run(_run(arguments, command, workspace))
-    except PatchkilnError as error:
+    except SandboxError as error:
         print_error(error)
         return ExitCode.NO_SANDBOX
 

@@ -77,7 +77,8 @@ class Server:
     ) -> HTTPResponse:
         """Send a request and return the open answer.
 
-        Raises `ServerUnreachable` (retryable), and `ServerRefused` with the server's own words.
+        Raises `ServerUnreachable` (retryable), and with the server's own words `InvalidRequest`
+        for a wrong request and `ServerRefused` for all else.
         """
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._authority, timeout=ANSWER_TIMEOUT_S)
@@ -124,10 +125,13 @@ def _object(content: bytes) -> JsonObject:
     return body if isinstance(body, Mapping) else {"items": body}
 
 
-def _refused(status: int, content: bytes) -> ServerRefused:
+def _refused(status: int, content: bytes) -> PatchkilnError:
     body = _error_body(content)
     faults = [_fault(entry) for entry in items(body, "detail") if isinstance(entry, Mapping)]
     message = "; ".join(faults) or text(body, "detail") or f"The server answered {status}."
+    if status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
+        # Each fault ends with its own remedy; where that is the usual one, once is enough.
+        return InvalidRequest(message.removesuffix(f" {InvalidRequest.default_remedy}"))
     return ServerRefused(message, status=status, remedy=text(body, "remedy") or None)
 
 
