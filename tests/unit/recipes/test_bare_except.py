@@ -77,6 +77,7 @@ def test_a_clause_that_cleans_up_or_leaves_stays_bare(clause: str) -> None:
         "__import__(name)",
         "importlib.import_module(name)",
         "runpy.run_path(path)",
+        "spec.loader.exec_module(module)",
     ],
 )
 def test_statements_that_end_by_more_than_exceptions_stay_protected(body: str) -> None:

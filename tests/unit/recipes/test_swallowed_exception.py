@@ -86,6 +86,21 @@ def test_optional_imports_and_logging_itself_stay_silent(body: str) -> None:
     assert unchanged(with_clause("except Exception:\n            pass", body=body), SWALLOWED)
 
 
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ("size = x.size", ""),
+        ("value = x['key']", ""),
+        ("del x.cache", ""),
+        ("value = g(x)", "\n        else:\n            return value"),
+    ],
+)
+def test_probing_stays_silent(body: str, end: str) -> None:
+    """Where an exception is one of two ordinary answers, a warning would be noise."""
+    clause = f"except Exception:\n            pass{end}"
+    assert unchanged(with_clause(clause, body=body), SWALLOWED)
+
+
 def test_contextlib_suppress_stays() -> None:
     """It says what it means."""
     assert unchanged(

@@ -43,8 +43,9 @@ _ON_THE_WAY_OUT = re.compile(
     re.IGNORECASE,
 )
 _ENDS_OTHERWISE = re.compile(
-    "_*import_*|abort|accept|eval|exec(file)?|_*exit|getpass|import_module|input|main(loop)?"
-    "|parse_(.+_)?args|poll|prompt|quit|raw_input|recv|run(_.+)?|select|serve(_.+)?|sleep|start|wait",
+    "_*import_*|_*exit|abort|accept|eval|exec(file|_module)?|getpass|import_module|input"
+    "|load_module|main(loop)?|parse_(.+_)?args|poll|prompt|quit|raw_input|recv|run(_.+)?|select"
+    "|serve(_.+)?|sleep|start|wait",
     re.IGNORECASE,
 )
 _SUSPENDS = (ast.AsyncFor, ast.AsyncWith, ast.Await, ast.Yield, ast.YieldFrom)

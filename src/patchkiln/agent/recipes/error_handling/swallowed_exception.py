@@ -10,6 +10,8 @@ Left alone:
   of ``except*``;
 * a clause with a comment on it, in it or right above it: somebody has thought about it;
 * optional imports, where the protected statements only import;
+* probing, where an exception is as ordinary as none: a ``try`` with an ``else``, and one whose
+  protected statements call nothing (``size = image.size``);
 * statements that log themselves: logging may be what failed;
 * ``__del__``, ``emit``, classes that extend a class of logging, and modules that set logging up;
 * clauses that may run before the logger exists.
@@ -69,11 +71,17 @@ def _swallowing(module: PythonModule) -> Iterator[tuple[ast.Try, ast.ExceptHandl
     for node, context in module.statements:
         if not isinstance(node, ast.Try) or not _UNSAFE_FUNCTIONS.isdisjoint(context.names):
             continue
-        if all(isinstance(part, ast.Import | ast.ImportFrom) for part in node.body):
+        if _probes(node):
             continue
         for clause in node.handlers:
             if _swallows(clause) and not _explained(module, clause):
                 yield node, clause, context
+
+
+def _probes(node: ast.Try) -> bool:
+    """Tell whether a statement tries what may well fail; an import is no call."""
+    parts = (part for statement in node.body for part in ast.walk(statement))
+    return bool(node.orelse) or not any(isinstance(part, ast.Call) for part in parts)
 
 
 def _extends(module: PythonModule) -> bool:
