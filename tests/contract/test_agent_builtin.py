@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from patchkiln.agent.builtin import BuiltinAgent, Retries
 from patchkiln.agent.builtin.prompts import IMPLEMENTING
+from patchkiln.bootstrap.services import agent_factories
 from patchkiln.domain.check import Check, CheckResult, CheckStatus
 from patchkiln.domain.plan import Plan
 from patchkiln.domain.project import Project
@@ -28,6 +29,7 @@ from patchkiln.errors import (
 from patchkiln.models import Models
 from patchkiln.ports.agent import AgentResult, AgentUpdate, Task
 from patchkiln.ports.sandbox import Sandbox, SandboxProvider, capture
+from patchkiln.settings import Settings
 from tests.support.boxes import lent_box, lent_provider
 from tests.support.scripted_model import (
     Call,
@@ -46,6 +48,7 @@ from tests.support.scripted_model import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = "sk-proj-q7Rk29fLmX04secretKEY"
+SHORT_KEY = "my-vllm-token"
 FILES = {
     "calc.py": "def add(a, b):\n    return a - b\n",
     "test_calc.py": (
@@ -103,11 +106,17 @@ class Work:
 
 
 def agent_for(
-    model: ScriptedModel, *, name: str = "openai:scripted", idle_timeout_s: float = 30.0
+    model: ScriptedModel,
+    *,
+    name: str = "openai:scripted",
+    key: str = KEY,
+    idle_timeout_s: float = 30.0,
 ) -> BuiltinAgent:
     """Return an agent whose model is the scripted one."""
-    models = Models(default=name, keys={"OPENAI_API_KEY": KEY}, base_url=model.base_url)
-    return BuiltinAgent(models.model, retries=QUICK, idle_timeout_s=idle_timeout_s)
+    models = Models(default=name, keys={"OPENAI_API_KEY": key}, base_url=model.base_url)
+    return BuiltinAgent(
+        models.model, secrets=models.secrets, retries=QUICK, idle_timeout_s=idle_timeout_s
+    )
 
 
 async def work(
@@ -396,6 +405,47 @@ async def test_an_unreachable_server_is_told_without_its_address(sandbox: Sandbo
     assert "cannot be reached" in done.error.message
     assert "127.0.0.1" not in done.text()
     assert "hunter2" not in done.text()
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [Fail(401, f"invalid api key: {SHORT_KEY}")],
+        [Fail(500, f"invalid api key: {SHORT_KEY}")] * 3,
+        [Calls(Call("shell", command=f"echo {SHORT_KEY}"), text=f"I use {SHORT_KEY}."), DONE],
+        [Say(f"I used {SHORT_KEY}.")],
+    ],
+    ids=["refused", "failed", "called", "said"],
+)
+async def test_a_key_that_looks_like_a_word_is_not_told(
+    sandbox: Sandbox, turns: list[Turn]
+) -> None:
+    """The server quotes it, in errors and in answers; it is known, so no guess is needed."""
+    with ScriptedModel(turns) as model:
+        done = await work(agent_for(model, key=SHORT_KEY), sandbox)
+        assert model.requests[0].headers["authorization"] == f"Bearer {SHORT_KEY}"
+    assert "[...]" in done.text()
+    assert SHORT_KEY not in done.text()
+
+
+async def test_a_plan_does_not_tell_the_key(sandbox: Sandbox) -> None:
+    """A plan is stored and shown as the rest is."""
+    with ScriptedModel([], plan=Say(f"Use {SHORT_KEY}")) as model:
+        plan = await agent_for(model, key=SHORT_KEY).plan(TASK, sandbox)
+    assert plan.intent == "Use [...]"
+
+
+async def test_the_servers_own_agent_knows_the_servers_keys(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings' key is hidden in what the agent of a run tells."""
+    with ScriptedModel([Fail(401, f"invalid api key: {SHORT_KEY}")]) as model:
+        monkeypatch.setenv("OPENAI_API_KEY", SHORT_KEY)
+        settings = Settings(model="openai:scripted", model_base_url=model.base_url)
+        agent = await agent_factories(settings)["builtin"]()
+        with pytest.raises(ModelRejected, match=r"invalid api key: \[\.\.\.\]"):
+            async with aclosing(agent.implement(TASK, PLAN, sandbox)) as items:
+                _ = [item async for item in items]
 
 
 # Faults of the model itself

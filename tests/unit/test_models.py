@@ -92,3 +92,11 @@ def test_no_vendors_client_retries_on_its_own() -> None:
     models = Models(default=None, keys=KEYS, base_url=None)
     for name in ("anthropic:claude-sonnet-4-5", "deepseek:deepseek-chat", "openai:gpt-5"):
         assert getattr(models.model(name), "client").max_retries == 0  # noqa: B009 - not of the base
+
+
+def test_the_secrets_are_all_keys_and_the_base_urls_password() -> None:
+    """Whoever tells a server's text has to know them: keys, and a password in both spellings."""
+    models = Models(default=None, keys=KEYS, base_url="http://user:pass%21word@127.0.0.1:1/v1")
+    assert models.secrets == {*KEYS.values(), "pass%21word", "pass!word"}
+    assert Models(default=None, keys={}, base_url="http://token@h/v1").secrets == {"token"}
+    assert Models(default=None, keys={"OPENAI_API_KEY": ""}, base_url=None).secrets == set()

@@ -99,4 +99,4 @@ def _builtin(settings: Settings) -> Agent:
     models = Models(
         default=settings.model, keys=settings.model_keys, base_url=settings.model_base_url
     )
-    return BuiltinAgent(models.model)
+    return BuiltinAgent(models.model, secrets=models.secrets)

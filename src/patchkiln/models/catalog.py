@@ -1,6 +1,7 @@
 """Turns a model's name into a pydantic-ai model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote, urlsplit
 
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model
@@ -24,6 +25,11 @@ class Models:
         self._default = default
         self._keys = keys
         self._base_url = base_url
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Return every key, and what the base URL holds of a user: its password, or its name."""
+        return frozenset([*filter(None, self._keys.values()), *_credentials(self._base_url)])
 
     def model(self, name: str | None) -> Model:
         """Return the named model, None for the server's own.
@@ -53,6 +59,15 @@ class Models:
             f"The model '{name}' needs a key, and the server has none.",
             remedy=f"Set {variable} in the server's environment and start it again.",
         )
+
+
+def _credentials(url: str | None) -> Iterator[str]:
+    """Yield the secret half of a URL's user information, as it is written and as it is sent."""
+    user = urlsplit(url or "").netloc.rpartition("@")[0]
+    name, _, password = user.partition(":")
+    secret = password or name
+    if secret:
+        yield from (secret, unquote(secret))
 
 
 def _vendor(name: str) -> tuple[Vendor, str]:

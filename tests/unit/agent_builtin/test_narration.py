@@ -15,10 +15,13 @@ from pydantic_ai.messages import (
 from patchkiln.agent.builtin.conversation import Item, Retried
 from patchkiln.agent.builtin.meter import Meter
 from patchkiln.agent.builtin.narration import MAX_TEXT_CHARS, TEXT_PAUSE_S, Narrator
+from patchkiln.agent.builtin.redaction import Redactor
 from patchkiln.agent.builtin.workbench import Notes
 from patchkiln.domain.event import EventType
 from patchkiln.domain.usage import Limits, Usage
 from patchkiln.ports.agent import AgentUpdate
+
+SECRETS = ("my-vllm-token", "token-of-another")
 
 
 class Told:
@@ -29,7 +32,9 @@ class Told:
         self.now_s = 0.0
         self.notes = Notes()
         self.meter = Meter(limits=Limits())
-        self.narrator = Narrator(self.notes, self.meter, clock=lambda: self.now_s)
+        self.narrator = Narrator(
+            self.notes, self.meter, redactor=Redactor(SECRETS), clock=lambda: self.now_s
+        )
         self.updates: list[AgentUpdate] = []
 
     def hear(self, *items: Item) -> None:
@@ -147,3 +152,14 @@ def test_what_came_before_a_break_is_told() -> None:
     assert [update.event for update in told.updates] == ["agent.message", "agent.model_retried"]
     told.hear(_delta("rest"))
     assert [update.data["text"] for update in told.narrator.rest()] == ["rest"]
+
+
+def test_a_secret_is_not_told_in_two_halves() -> None:
+    """What may be the beginning of one waits for the next piece, and is told where it is none."""
+    told = Told()
+    told.hear(_delta("It is "))
+    told.now_s = 1.0
+    told.hear(_delta("my-vllm-"))
+    told.now_s = 2.0
+    told.hear(_delta("token, my-v"), _delta("ery own."), _end(""))
+    assert "".join(told.texts()) == "It is [...], my-very own."

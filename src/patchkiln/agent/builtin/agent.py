@@ -1,7 +1,7 @@
 """The agent itself: the port's two methods over one conversation each."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
 from pydantic_ai import Agent, ModelSettings
@@ -19,6 +19,7 @@ from patchkiln.agent.builtin.prompts import (
     implementing_prompt,
     planning_prompt,
 )
+from patchkiln.agent.builtin.redaction import Redactor
 from patchkiln.agent.builtin.toolset import BoundedArguments, toolset
 from patchkiln.agent.builtin.workbench import Workbench
 from patchkiln.agent.builtin.workspace import SandboxWorkspace
@@ -45,15 +46,18 @@ class BuiltinAgent:
         self,
         model_for: Callable[[str | None], Model],
         *,
+        secrets: Iterable[str] = (),
         retries: Retries | None = None,
         idle_timeout_s: float = DEFAULT_IDLE_TIMEOUT_S,
     ) -> None:
         """Take what makes a model of a name, None for the server's own.
 
-        ``model_for`` raises `ModelNotConfigured` and `InvalidRequest`. ``idle_timeout_s`` is how
+        ``model_for`` raises `ModelNotConfigured` and `InvalidRequest`. No text that comes from a
+        model's server is told with one of the ``secrets`` in it.``idle_timeout_s`` is how
         long a model may send nothing before its answer counts as lost.
         """
         self._model_for = model_for
+        self._redactor = Redactor(secrets)
         self._retries = retries or Retries()
         self._idle_timeout_s = idle_timeout_s
 
@@ -82,7 +86,7 @@ class BuiltinAgent:
         """Let the model work until it is done, a limit is reached or it fails for good."""
         bench, meter = Workbench(sandbox=sandbox), Meter(limits=task.limits, spent=plan.usage)
         agent = self._agent(await self._model(task), IMPLEMENTING, meter, tools=True)
-        narrator = Narrator(bench.notes, meter)
+        narrator = Narrator(bench.notes, meter, redactor=self._redactor)
         work = self._talk(agent, bench, meter).run(implementing_prompt(task, plan))
         try:
             async with aclosing(work) as items:
@@ -130,6 +134,7 @@ class BuiltinAgent:
             workspace=SandboxWorkspace(bench.sandbox),
             meter=meter,
             retries=self._retries,
+            redactor=self._redactor,
         )
 
 

@@ -25,6 +25,7 @@ from pydantic_ai.workspaces import WorkspaceBackend, WorkspaceUnavailableError
 
 from patchkiln.agent.builtin.failures import model_error, reason, retryable
 from patchkiln.agent.builtin.meter import Meter
+from patchkiln.agent.builtin.redaction import Redactor
 from patchkiln.agent.builtin.workbench import Workbench
 from patchkiln.errors import BudgetExhausted, ModelError, SandboxLost
 
@@ -70,6 +71,7 @@ class Conversation:
         workspace: WorkspaceBackend,
         meter: Meter,
         retries: Retries,
+        redactor: Redactor,
     ) -> None:
         """Take the agent, what its tools act on, and the meter that the agent carries."""
         self._agent = agent
@@ -77,6 +79,7 @@ class Conversation:
         self._workspace = workspace
         self._meter = meter
         self._retries = retries
+        self._redactor = redactor
         self._ends_s = time.monotonic() + meter.limits.minutes * 60
         self._history: Sequence[ModelMessage] = ()
 
@@ -124,7 +127,7 @@ class Conversation:
             try:
                 async for event in events:
                     if isinstance(event, AgentRunResultEvent):
-                        yield Finished(text=event.result.output)
+                        yield Finished(text=self._redactor.text(event.result.output))
                     else:
                         yield event
             except RunTimedOut as error:
@@ -135,21 +138,22 @@ class Conversation:
             except WorkspaceUnavailableError as error:
                 raise SandboxLost("The sandbox ended under the agent.") from error
             except UserError as error:
-                raise model_error(error, system=self._system()) from error
+                raise self._told(error) from error
             except ContentFilterError:
                 yield Finished(text="The model's provider refused the task.", refused=True)
             except AgentRunError:
                 self._history = _unanswered(events.all_messages())
                 raise
 
-    def _system(self) -> str:
+    def _told(self, error: AgentRunError | UserError) -> ModelError:
         model = self._agent.model
-        return model.system if isinstance(model, Model) else "model"
+        system = model.system if isinstance(model, Model) else "model"
+        return model_error(error, system=system, redactor=self._redactor)
 
     def _retried(self, error: AgentRunError, failures: int) -> Retried:
         """Say when to try again. Raises `ModelError` where there is no sense in it."""
         if failures > self._retries.times or not retryable(error):
-            raise model_error(error, system=self._system()) from error
+            raise self._told(error) from error
         asked = error.retry_after if isinstance(error, ModelAPIError) else None
         pause_s = self._retries.pause_s * 2 ** (failures - 1) if asked is None else asked
         return Retried(attempt=failures, pause_s=min(pause_s, MAX_PAUSE_S), reason=reason(error))

@@ -18,10 +18,12 @@ from pydantic_ai.exceptions import (
 )
 
 from patchkiln.agent.builtin.clipping import one_line
+from patchkiln.agent.builtin.redaction import REDACTED, Redactor
 from patchkiln.errors import ModelError, ModelRejected
 
 MAX_EXCERPT_CHARS = 200
-# Keys, URLs with their credentials and signed tokens are long words; so is nothing that explains.
+# A guess behind the known secrets: keys, URLs with their credentials and signed tokens are long
+# words; so is nothing that explains.
 _SECRET = re.compile(r"\S*(?:://|@|\*{3}|(?=\S*\d)[\w\-./+=]{16,})\S*")
 
 
@@ -36,19 +38,21 @@ def retryable(error: AgentRunError) -> bool:
     return not isinstance(error, ModelRequestRejectedError | ModelQuotaExceededError)
 
 
-def model_error(error: AgentRunError | UserError, *, system: str) -> ModelError:
+def model_error(error: AgentRunError | UserError, *, system: str, redactor: Redactor) -> ModelError:
     """Return the error of the port; ``system`` is the provider's name, as in ``openai``."""
     if isinstance(error, UserError):
-        return ModelRejected(f"The model cannot be used for this: {one_line(error.message)}")
+        return ModelRejected(
+            f"The model cannot be used for this: {one_line(redactor.text(error.message))}"
+        )
     if not isinstance(error, ModelAPIError):
         return ModelError(
             "The model's answers made no sense: empty, or broken tool calls, several in a row.",
             remedy="Try again, or choose a stronger model.",
         )
     if retryable(error):
-        return ModelError(f"The model's server failed: {reason(error)}{_excerpt(error)}.")
+        return ModelError(f"The model's server failed: {reason(error)}{_excerpt(error, redactor)}.")
     return ModelRejected(
-        f"The model's server refused the request: {reason(error)}{_excerpt(error)}.",
+        f"The model's server refused the request: {reason(error)}{_excerpt(error, redactor)}.",
         remedy=_remedy(error, system),
     )
 
@@ -72,12 +76,12 @@ def _remedy(error: ModelAPIError, system: str) -> str | None:
     return None
 
 
-def _excerpt(error: AgentRunError) -> str:
+def _excerpt(error: AgentRunError, redactor: Redactor) -> str:
     """Return the server's own explanation, without anything that could be a secret."""
     if not isinstance(error, ModelHTTPError):
         return ""
-    said = _explanation(error.body)[: MAX_EXCERPT_CHARS * 4]
-    said = one_line(_SECRET.sub("[...]", said), MAX_EXCERPT_CHARS).rstrip(".")
+    said = redactor.text(_explanation(error.body))[: MAX_EXCERPT_CHARS * 4]
+    said = one_line(_SECRET.sub(REDACTED, said), MAX_EXCERPT_CHARS).rstrip(".")
     return f" ({said})" if said else ""
 
 

@@ -22,6 +22,7 @@ from pydantic_ai.messages import (
 from patchkiln.agent.builtin.clipping import MAX_LINE_CHARS, clip, one_line, tail
 from patchkiln.agent.builtin.conversation import Finished, Item, Retried
 from patchkiln.agent.builtin.meter import Meter
+from patchkiln.agent.builtin.redaction import Redactor
 from patchkiln.agent.builtin.workbench import Notes
 from patchkiln.domain.event import EventType, JsonValue
 from patchkiln.ports.agent import AgentUpdate
@@ -36,11 +37,17 @@ class Narrator:
     """Turns one conversation's items into updates. ``clock`` gives seconds, for tests."""
 
     def __init__(
-        self, notes: Notes, meter: Meter, *, clock: Callable[[], float] = time.monotonic
+        self,
+        notes: Notes,
+        meter: Meter,
+        *,
+        redactor: Redactor,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the notes of the tools and the meter of the conversation."""
+        """Take the notes of the tools, the meter of the conversation, and what hides secrets."""
         self._notes = notes
         self._meter = meter
+        self._redactor = redactor
         self._clock = clock
         self._text = ""
         self._began_s = 0.0
@@ -48,6 +55,9 @@ class Narrator:
 
     def updates(self, item: Item) -> Iterator[AgentUpdate]:
         """Yield what there is to tell of an item."""
+        yield from map(self._redactor.update, self._updates(item))
+
+    def _updates(self, item: Item) -> Iterator[AgentUpdate]:
         yield from self._usage()
         match item:
             case PartStartEvent(part=TextPart(content=piece)):
@@ -78,10 +88,13 @@ class Narrator:
             self._began_s = self._clock()
         self._text += piece
         if self._clock() - self._began_s >= TEXT_PAUSE_S or len(self._text) >= MAX_TEXT_CHARS:
-            yield from self._flush()
+            yield from self._flush(keep=self._redactor.begun(self._text))
 
-    def _flush(self) -> Iterator[AgentUpdate]:
-        text, self._text = self._text, ""
+    def _flush(self, *, keep: int = 0) -> Iterator[AgentUpdate]:
+        """Tell the text, but for ``keep`` characters: a secret must not pass in two halves."""
+        end = len(self._text) - keep
+        text, self._text = self._redactor.text(self._text[:end]), self._text[end:]
+        self._began_s = self._clock()
         if text.strip():
             yield AgentUpdate(
                 event="agent.message",
