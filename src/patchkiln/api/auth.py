@@ -16,6 +16,7 @@ OPEN_PATHS = frozenset(
     {
         "/health",
         "/ready",
+        "/metrics",
         "/stream-dummy",
         "/docs",
         "/docs/oauth2-redirect",

@@ -7,6 +7,7 @@ from patchkiln.api.answers import HealthAnswer, ReadyAnswer, ready_answer
 from patchkiln.api.dependencies import ServedDep
 from patchkiln.api.documented import problem, stream
 from patchkiln.api.errors import NotReady
+from patchkiln.api.exposition import Exposition, exposition
 from patchkiln.api.sample import sample_batches
 from patchkiln.api.stream import EventStream
 from patchkiln.domain.event import JsonValue
@@ -38,6 +39,12 @@ async def ready(served: ServedDep) -> dict[str, JsonValue]:
             details=details,
         )
     return details
+
+
+@router.get("/metrics", summary="What has been counted", response_class=Exposition)
+async def metrics(served: ServedDep) -> Exposition:
+    """Tell Prometheus how many runs, streams and events there are; no word of what is in them."""
+    return Exposition(exposition(served.engine.metrics))
 
 
 @router.get(

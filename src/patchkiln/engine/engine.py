@@ -9,6 +9,7 @@ from patchkiln.domain.event import EventType, StatusUpdate, StoredEvent
 from patchkiln.domain.run import RUN_CANCEL_REQUESTED, RUN_CREATED, Run, RunRequest
 from patchkiln.engine.execution import RunExecution
 from patchkiln.engine.feed import Feed
+from patchkiln.engine.metrics import Metrics
 from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import Conflict, PatchkilnError, StoreError, TooManyRuns
 from patchkiln.pipeline.context import RunContext, Services
@@ -52,6 +53,7 @@ class RunEngine:
     def __init__(self, services: Services, limits: EngineLimits | None = None) -> None:
         """Take what runs need; `recover` must have ended before the first `submit`."""
         self.store: Store = services.store
+        self.metrics = Metrics()
         self._services = services
         self._limits = limits or EngineLimits()
         self._slots = asyncio.Semaphore(self._limits.running)
@@ -69,6 +71,7 @@ class RunEngine:
 
             async def tell(update: StatusUpdate, run_id: str = run.id) -> None:
                 await self.store.append(run_id, [update])
+                self.metrics.told(run_id, update)
 
             await conclude(context, tell, Interrupted("The server was stopped during this run."))
         return len(runs)
@@ -113,19 +116,20 @@ class RunEngine:
         Ends after the summary, or without one when the server drains. Raises `NotFound`.
         """
         feed = self._feeds.get(run_id)
-        while True:
-            batch = None if feed is None else feed.since(after)
-            if batch is None:
-                batch = await self.store.events(run_id, after=after, limit=REPLAY_EVENTS)
-            if batch:
-                yield batch
-                after = batch[-1].seq
-                if batch[-1].last:
+        with self.metrics.stream():
+            while True:
+                batch = None if feed is None else feed.since(after)
+                if batch is None:
+                    batch = await self.store.events(run_id, after=after, limit=REPLAY_EVENTS)
+                if batch:
+                    yield batch
+                    after = batch[-1].seq
+                    if batch[-1].last:
+                        return
+                elif feed is None or feed.closed:
                     return
-            elif feed is None or feed.closed:
-                return
-            else:
-                await feed.wait(after)
+                else:
+                    await feed.wait(after)
 
     async def readiness(self) -> Readiness:
         """Look at the store and at the sandboxes' self-tests."""
@@ -173,7 +177,9 @@ class RunEngine:
 
     def _start(self, run: Run) -> None:
         feed = self._feeds[run.id] = Feed()
-        execution = self._executions[run.id] = RunExecution(run, self._services, feed)
+        execution = RunExecution(run, self._services, feed, self.metrics)
+        self._executions[run.id] = execution
+        self.metrics.created(run.id)
         self._callers[run.id] = run.request.caller
         task = asyncio.create_task(execution.main(self._slots), name=run.id)
         self._tasks.add(task)
@@ -182,6 +188,7 @@ class RunEngine:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         run_id = task.get_name()
+        self.metrics.ended(run_id)
         for table in (self._executions, self._feeds, self._callers):
             table.pop(run_id, None)
         error = None if task.cancelled() else task.exception()

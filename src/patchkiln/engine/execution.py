@@ -7,6 +7,7 @@ import logging
 from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.run import RUN_STARTED, Run
 from patchkiln.engine.feed import Feed
+from patchkiln.engine.metrics import Metrics
 from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import BudgetExhausted, PatchkilnError
 from patchkiln.pipeline.context import RunContext, Services
@@ -18,17 +19,20 @@ logger = logging.getLogger(__name__)
 class RunExecution:
     """Runs the pipeline for one run and writes its events. Made and awaited once."""
 
-    def __init__(self, run: Run, services: Services, feed: Feed) -> None:
+    def __init__(self, run: Run, services: Services, feed: Feed, metrics: Metrics) -> None:
         """Take the run as created; nothing happens before `main`."""
         self._run = run
         self._services = services
         self._feed = feed
+        self._metrics = metrics
         self._steps: asyncio.Task[None] | None = None
         self._cancel_requested = False
 
     async def tell(self, update: StatusUpdate) -> None:
         """Append an update to the log, then show it to the followers."""
-        self._feed.publish(await self._services.store.append(self._run.id, [update]))
+        stored = await self._services.store.append(self._run.id, [update])
+        self._metrics.told(self._run.id, update)
+        self._feed.publish(stored)
 
     def cancel(self) -> None:
         """Have the run end as cancelled. Idempotent."""

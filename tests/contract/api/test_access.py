@@ -9,7 +9,7 @@ from tests.support.sse import frames
 from tests.support.stage import BODY, End, StagedServer, staged_server
 
 KEYS = {"alice": "key-of-alice", "bob": "Schl\u00fcssel"}
-OPEN = ["/health", "/ready", "/stream-dummy", "/docs", "/openapi.json"]
+OPEN = ["/health", "/ready", "/metrics", "/stream-dummy", "/docs", "/openapi.json"]
 CLOSED = [
     ("POST", "/code"),
     ("POST", "/runs"),

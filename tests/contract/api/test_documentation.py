@@ -28,6 +28,7 @@ PATHS = {
     ("post", "/runs/{run_id}/deliver"),
     ("get", "/health"),
     ("get", "/ready"),
+    ("get", "/metrics"),
     ("get", "/stream-dummy"),
 }
 
