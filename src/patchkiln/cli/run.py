@@ -1,5 +1,6 @@
 """``patchkiln run``: one run from the terminal, its patch, and its outcome as the exit code."""
 
+import importlib
 from argparse import Namespace
 
 from patchkiln.cli.exit_codes import exit_code_of
@@ -10,6 +11,12 @@ from patchkiln.cli.progress import Progress, open_progress
 from patchkiln.cli.run_there import run_there
 from patchkiln.domain.run import Outcome
 from patchkiln.errors import InvalidRequest
+
+
+def prepare(arguments: Namespace) -> None:
+    """Import what the run needs: without a server that is the server's parts, for a second."""
+    if arguments.server is None:
+        importlib.import_module("patchkiln.cli.run_here")
 
 
 def execute(arguments: Namespace) -> int:
