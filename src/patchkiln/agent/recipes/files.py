@@ -61,7 +61,9 @@ async def list_files(sandbox: Sandbox, needle: str) -> Listing:
             "The sandbox cannot search the repository: it has no grep.",
             remedy="Use a sandbox with GNU grep.",
         )
-    return _parse(output.stdout, complete=output.status.reason is ExitReason.EXITED)
+    # A command that ended before its output was read is not killed, but its output is cut.
+    whole = len(output.stdout) < MAX_LISTING_BYTES
+    return _parse(output.stdout, complete=whole and output.status.reason is ExitReason.EXITED)
 
 
 def _parse(listing: bytes, *, complete: bool) -> Listing:
