@@ -103,6 +103,18 @@ async def test_the_patch_is_what_the_agent_changed(
     assert b"+hello" in diff
 
 
+async def test_one_file_is_not_told_as_many(tmp_path: Path) -> None:
+    """A repository of one file and a patch of one are told in the singular."""
+    single = make_repository(tmp_path / "single", {"greeting.py": "print('hi')\n"})
+    async with engine_over(tmp_path / "data", allow=(f"file://{single}",)) as engine:
+        run, _ = await engine.submit(request(single))
+        events = await follow(engine, run)
+    (analysed,) = events_named(events, "repository.analysed")
+    (made,) = events_named(events, "patch.made")
+    assert analysed["message"].startswith("1 file (")
+    assert made["message"].startswith("Patch made: 1 file, ")
+
+
 async def test_a_follower_that_comes_late_or_again_sees_the_same_events(
     open_engine: OpenEngine, repository: Path
 ) -> None:

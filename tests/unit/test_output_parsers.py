@@ -173,6 +173,7 @@ def test_a_passed_check_counts_its_tests() -> None:
     """The number that passed stands in the reason, so that a person sees what judged."""
     reading = read("..s\n2 passed, 1 skipped in 0.1s", exit_code=0)
     assert (reading.tests_run, reading.reason) == (2, "2 tests passed.")
+    assert read("1 passed in 0.1s", exit_code=0).reason == "1 test passed."
 
 
 def test_a_command_without_a_known_runner_is_judged_by_its_exit_code() -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from patchkiln.cli.frame import Frame, items, mapping, number, text
-from patchkiln.cli.wording import counted, duration, one_line, plain
+from patchkiln.cli.wording import duration, one_line, plain
+from patchkiln.domain.wording import counted
 
 TAIL_LINES = 15
 SAID_LINES = 6

@@ -42,11 +42,6 @@ def size(count: int) -> str:
     return f"{value:.1f} {UNITS[power]}" if power else f"{count} {UNITS[0]}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun: ``1 file``, ``3 files``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def age(milliseconds: int) -> str:
     """Return how long ago something was, in its largest unit: ``5 s``, ``3 min``, ``2 d``."""
     seconds = max(0, milliseconds // SECOND_MS)

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from patchkiln.domain.check import Check, CheckResult
 from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.project import Project
+from patchkiln.domain.wording import counted
 from patchkiln.pipeline.context import RunContext, require
 from patchkiln.pipeline.judging import BASE, judge
 from patchkiln.pipeline.survey import analyse
@@ -41,9 +42,10 @@ def _analysed(project: Project, checks: tuple[Check, ...], *, off: bool) -> Stat
     languages = ", ".join(f"{name} {share:.0%}" for name, share in project.languages[:3])
     commands = ", ".join(f"'{check.command}'" for check in checks)
     found = commands or ("switched off" if off else "none found")
+    files = counted(project.file_count, "file")
     return StatusUpdate(
         event="repository.analysed",
-        message=f"{project.file_count} files ({languages or 'no known language'}); checks: {found}",
+        message=f"{files} ({languages or 'no known language'}); checks: {found}",
         progress=54,
         data={
             **project.as_json(),

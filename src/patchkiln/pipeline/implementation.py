@@ -7,6 +7,7 @@ from patchkiln.domain.event import EventType, StatusUpdate
 from patchkiln.domain.patch import Patch, printable
 from patchkiln.domain.run import PATCH_MADE, RUN_BUDGET_EXHAUSTED, RUN_REFUSED, Outcome
 from patchkiln.domain.usage import Usage
+from patchkiln.domain.wording import counted
 from patchkiln.pipeline.context import RunContext, require
 from patchkiln.pipeline.summary import trouble
 from patchkiln.ports.agent import AgentResult, AgentUpdate
@@ -75,7 +76,7 @@ def _patch_made(run_id: str, patch: Patch) -> StatusUpdate:
     names = ", ".join(printable(change.path) for change in patch.changes[:3])
     more = f" and {len(patch.changes) - 3} more" if len(patch.changes) > 3 else ""  # noqa: PLR2004 - as many as are named
     message = (
-        f"Patch made: {len(patch.changes)} files, +{added} -{removed} ({names}{more})"
+        f"Patch made: {counted(len(patch.changes), 'file')}, +{added} -{removed} ({names}{more})"
         if patch.changes
         else "Nothing was changed"
     )

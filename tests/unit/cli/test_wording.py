@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchkiln.cli.wording import age, counted, duration, one_line, plain, size
+from patchkiln.cli.wording import age, duration, one_line, plain, size
+from patchkiln.domain.wording import counted
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from patchkiln.domain.check import CheckStatus
 from patchkiln.domain.outputs import SuiteReport, read_report
+from patchkiln.domain.wording import counted
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 # https://docs.pytest.org/en/stable/reference/exit-codes.html
@@ -108,7 +109,7 @@ def _last_line(text: str) -> str:
 
 
 def _passed(report: SuiteReport) -> str:
-    return "" if report.tests_run is None else f"{report.tests_run} tests passed."
+    return "" if report.tests_run is None else f"{counted(report.tests_run, 'test')} passed."
 
 
 def _failed(report: SuiteReport, exit_code: int) -> str:
