@@ -26,6 +26,7 @@ RUN_FIELDS = [
     "model",
     "sandbox",
     "sandbox_id",
+    "commit",
     "step",
     "progress",
     "outcome",
