@@ -206,6 +206,16 @@ async def test_an_output_limit_kills_and_cuts(box: Sandbox) -> None:
     assert (await execution.wait()).reason is ExitReason.OUTPUT_LIMIT
 
 
+async def test_output_past_the_limit_is_told_though_the_command_has_ended(box: Sandbox) -> None:
+    """Who reads late is told all the same that there was more."""
+    execution = await box.exec(["printf", "12345"], max_output_bytes=4)
+    # A command that began later has ended, so this one has, long before it is read.
+    await run(box, "sleep", "0.2")
+    output = await capture(execution)
+    assert output.stdout == b"1234"
+    assert output.status.reason is ExitReason.OUTPUT_LIMIT
+
+
 async def test_endless_output_is_kept_in_bounded_memory(box: Sandbox) -> None:
     """`capture` keeps both ends of what a command prints until its limit."""
     execution = await box.exec(["yes"], timeout_s=60, max_output_bytes=20_000_000)

@@ -8,6 +8,7 @@ import struct
 import termios
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from patchkiln.errors import SandboxFileError, SandboxLost
@@ -191,6 +192,9 @@ class LocalExecution:
         status = await asyncio.shield(self._ended)
         if status is None:
             raise _lost()
+        if self._room_bytes < 0:
+            # It may have ended before its output was read: what was read is cut all the same.
+            return replace(status, reason=ExitReason.OUTPUT_LIMIT)
         return status
 
     def _has_more(self) -> bool:
