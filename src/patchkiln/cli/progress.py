@@ -71,7 +71,22 @@ def open_progress(*, as_json: bool) -> Progress:
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
-class JsonProgress:
+class _Immediate:
+    """A context in which every line is out as soon as it is told, so that nothing ends with it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class JsonProgress(_Immediate):
     """One event's JSON a line on stdout, as it came."""
 
     def show(self, frame: Frame) -> None:
@@ -82,20 +97,8 @@ class JsonProgress:
         """Write the words on stderr: stdout is for events alone."""
         print(message, file=sys.stderr)
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do nothing: every line is out."""
-
-
-class PlainProgress:
+class PlainProgress(_Immediate):
     """One line for each thing told, with the percentage and the step in front."""
 
     def __init__(self, console: Console) -> None:
@@ -120,18 +123,6 @@ class PlainProgress:
 
     def _print(self, words: str) -> None:
         self._console.print(Text(words), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do nothing: every line is out."""
 
 
 class LiveProgress:
