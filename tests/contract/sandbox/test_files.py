@@ -231,3 +231,11 @@ async def test_file_operations_run_side_by_side(box: Sandbox) -> None:
     await asyncio.gather(*(box.write(f"f{n}", bytes([n]) * 100_000) for n in range(20)))
     read = await asyncio.gather(*(box.read(f"f{n}", max_bytes=100_000) for n in range(20)))
     assert read == [bytes([n]) * 100_000 for n in range(20)]
+
+
+async def test_a_program_can_be_run_as_soon_as_it_is_written(box: Sandbox) -> None:
+    """Nobody holds it open for writing any more, which the kernel would refuse to run."""
+    for number in range(200):
+        await box.write(f"bin/program{number}", b"#!/bin/sh\n", mode=0o755)
+        status = await (await box.exec([f"bin/program{number}"])).wait()
+        assert status.exit_code == 0

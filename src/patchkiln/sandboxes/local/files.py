@@ -55,6 +55,8 @@ def _write(request: dict[str, Any], pipe: int) -> None:
     os.ftruncate(descriptor, size)
     if request["mode"] is not None:
         os.fchmod(descriptor, request["mode"])
+    # Before the reply: a program that is open for writing cannot be run.
+    os.close(descriptor)
 
 
 def _list(request: dict[str, Any], pipe: int) -> None:
