@@ -100,7 +100,11 @@ class Server:
         return answer
 
     def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Connection": "close",
+        }
         return headers if self._key is None else {**headers, "Authorization": f"Bearer {self._key}"}
 
 
