@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from patchkiln.domain.repository import Checkout
-from patchkiln.ports.sandbox import Sandbox, SandboxSpec, capture, new_sandbox_id
+from patchkiln.ports.execution import capture
+from patchkiln.ports.sandbox import Sandbox, SandboxSpec, new_sandbox_id
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 
 COMMAND = ("/bin/sh", "-c", "echo hi")

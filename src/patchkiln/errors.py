@@ -13,6 +13,9 @@
     ├── SandboxError            what the isolated machine could not do
     │   ├── SandboxUnavailable  this machine cannot isolate, or the provider is missing
     │   ├── SandboxLost         the sandbox died under a command (retryable)
+    │   ├── SandboxNotFound     no living sandbox, or no snapshot, has this id
+    │   ├── SandboxPaused       it has to be resumed first
+    │   ├── SandboxUnsupported  the provider's sandboxes have no such capability
     │   └── SandboxFileError    a file operation inside the sandbox failed; carries an errno
     ├── CommandError            a command of the server's own failed: exit code and stderr
     │   ├── CloneError          the repository could not be brought in
@@ -148,6 +151,27 @@ class SandboxLost(SandboxError):
     code = "sandbox_lost"
     retryable = True
     default_remedy = "Start the run again."
+
+
+class SandboxNotFound(SandboxError):
+    """No living sandbox, or no snapshot, has this id."""
+
+    code = "sandbox_not_found"
+    default_remedy = "Create a new one."
+
+
+class SandboxPaused(SandboxError):
+    """The sandbox is paused."""
+
+    code = "sandbox_paused"
+    default_remedy = "Resume it first."
+
+
+class SandboxUnsupported(SandboxError):
+    """The provider's sandboxes cannot do this; the message names the missing capability."""
+
+    code = "sandbox_unsupported"
+    default_remedy = "Choose a provider that can: 'patchkiln doctor' lists what each one does."
 
 
 class SandboxFileError(SandboxError):

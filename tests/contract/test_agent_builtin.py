@@ -28,7 +28,8 @@ from patchkiln.errors import (
 )
 from patchkiln.models import Models
 from patchkiln.ports.agent import AgentResult, AgentUpdate, Task
-from patchkiln.ports.sandbox import Sandbox, SandboxProvider, capture
+from patchkiln.ports.execution import capture
+from patchkiln.ports.sandbox import Sandbox, SandboxProvider
 from patchkiln.settings import Settings
 from tests.support.boxes import lent_box, lent_provider
 from tests.support.scripted_model import (

@@ -18,7 +18,8 @@ from patchkiln.domain.usage import Limits, Usage
 from patchkiln.errors import AgentError
 from patchkiln.pipeline.survey import analyse
 from patchkiln.ports.agent import Agent, AgentResult, AgentUpdate, Task
-from patchkiln.ports.sandbox import Execution, Sandbox, capture
+from patchkiln.ports.execution import Execution, capture
+from patchkiln.ports.sandbox import Sandbox
 from tests.support.boxes import lent_box, lent_provider
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -534,7 +534,7 @@ class Watched:
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """Make a sandbox; one that reaches nobody waits until tidying is allowed."""
         self.specs.append(spec)
-        if not spec.network:
+        if not spec.network.rules:
             await self.may_tidy.wait()
         return await self._provider.create(spec)
 

@@ -8,7 +8,8 @@ import pytest_asyncio
 from patchkiln.domain.detection import MAX_MARKER_BYTES
 from patchkiln.pipeline import survey
 from patchkiln.pipeline.survey import MAX_PATHS, analyse
-from patchkiln.ports.sandbox import Sandbox, SandboxProvider, capture
+from patchkiln.ports.execution import capture
+from patchkiln.ports.sandbox import Sandbox, SandboxProvider
 from tests.support.boxes import lent_box, lent_provider
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

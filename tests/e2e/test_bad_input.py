@@ -10,7 +10,8 @@ import pytest
 
 from patchkiln.domain.run import RunRequest
 from patchkiln.ports.agent import AgentResult, AgentUpdate
-from patchkiln.ports.sandbox import Sandbox, capture
+from patchkiln.ports.execution import capture
+from patchkiln.ports.sandbox import Sandbox
 from tests.support.engine import Event, engine_over, events_named, follow
 from tests.support.repositories import WHO, commit, git, import_repository, make_repository
 from tests.support.scripted_agent import DONE, ScriptedAgent, Work, write_hello

@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patchkiln.domain.network import NetworkPolicy, NetworkRule
 from patchkiln.domain.repository import Checkout
 from patchkiln.errors import PatchkilnError
+from patchkiln.ports.execution import capture
 from patchkiln.ports.sandbox import (
     HostMount,
-    NetworkTarget,
     Sandbox,
     SandboxLimits,
     SandboxSpec,
-    capture,
     new_sandbox_id,
 )
 from patchkiln.sandboxes.local.provider import LocalSandboxes
@@ -59,7 +59,7 @@ class Driver:
             base=None if base is None else _checkout(Path(base)),
             limits=SandboxLimits(**limits),
             mounts=tuple(HostMount(source=Path(entry.pop("source")), **entry) for entry in mounts),
-            network=tuple(NetworkTarget(**entry) for entry in network),
+            network=NetworkPolicy(rules=tuple(NetworkRule(**entry) for entry in network)),
         )
         self._boxes[spec.id] = await self._provider.create(spec)
         return {"box": spec.id}

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchkiln.domain.patch import Patch
-from patchkiln.ports.sandbox import CapturedOutput, Sandbox, SandboxSpec, capture, new_sandbox_id
+from patchkiln.ports.execution import CapturedOutput, capture
+from patchkiln.ports.sandbox import Sandbox, SandboxSpec, new_sandbox_id
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.support.clones import fetch, git_source
 from tests.support.git_server import Content, Program, Symlink, commit, git, init

@@ -4,15 +4,13 @@ import math
 import re
 from argparse import ArgumentTypeError
 
-DEFAULT_PORTS = (443, 80)
-MAX_PORT = 65535
+from patchkiln.domain.network import NetworkRule, parse_network_rule
+from patchkiln.errors import InvalidRequest
+
 MAX_PAGE = 200
 MIN_MEMORY_BYTES = 16 << 20
 _SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _SIZE = re.compile(r"(\d+)([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE)
-_TARGET = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d+))?")
 
 
 def seconds(value: str) -> float:
@@ -37,25 +35,12 @@ def memory_bytes(value: str) -> int:
     return count
 
 
-def hosts(value: str) -> tuple[tuple[str, int], ...]:
-    """Read ``HOST[:PORT][,HOST...]`` as pairs; a host without a port gets 443 and 80."""
-    pairs = [pair for entry in value.split(",") for pair in _host(entry.strip())]
-    return tuple(dict.fromkeys(pairs))
-
-
-def _host(entry: str) -> list[tuple[str, int]]:
-    if "*" in entry:
-        raise ArgumentTypeError(f"'{entry}': patterns are not served yet; name each host exactly")
-    match = _TARGET.fullmatch(entry)
-    name = match and (match["v6"] or match["name"])
-    if match is None or not name or not (match["v6"] or _NAME.fullmatch(name)):
-        raise ArgumentTypeError(f"'{entry}' is no host, such as pypi.org or 127.0.0.1:8080")
-    if match["port"] is None:
-        return [(name, port) for port in DEFAULT_PORTS]
-    port = int(match["port"])
-    if not 0 < port <= MAX_PORT:
-        raise ArgumentTypeError(f"'{entry}': a port is a number from 1 to {MAX_PORT}")
-    return [(name, port)]
+def network_rules(value: str) -> tuple[NetworkRule, ...]:
+    """Read a comma-separated list of hosts, each with an optional port."""
+    try:
+        return tuple(parse_network_rule(entry) for entry in value.split(",") if entry.strip())
+    except InvalidRequest as error:
+        raise ArgumentTypeError(error.message) from error
 
 
 def page_size(value: str) -> int:

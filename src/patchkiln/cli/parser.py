@@ -114,7 +114,7 @@ def _add_sandbox(commands: _Commands) -> None:
     parser.add_argument(
         "--network",
         metavar="HOST[,HOST]",
-        type=arguments.hosts,
+        type=arguments.network_rules,
         default=(),
         help="hosts it may reach, each with an optional :port (default: none; ports 443 and 80)",
     )

@@ -5,6 +5,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from patchkiln.bootstrap.services import open_sandboxes
@@ -12,11 +13,11 @@ from patchkiln.cli import print_error
 from patchkiln.cli.exit_codes import ExitCode
 from patchkiln.cli.standard_input import standard_input
 from patchkiln.cli.workspace import copy_in
+from patchkiln.domain.network import NetworkPolicy
 from patchkiln.errors import InvalidRequest, SandboxError, SandboxUnavailable
+from patchkiln.ports.execution import ExitReason
 from patchkiln.ports.sandbox import (
-    ExitReason,
     IsolationLevel,
-    NetworkTarget,
     Sandbox,
     SandboxLimits,
     SandboxProvider,
@@ -87,9 +88,8 @@ async def _made(provider: SandboxProvider, arguments: Namespace) -> Sandbox:
     memory = arguments.memory
     limits = SandboxLimits() if memory is None else SandboxLimits(memory_bytes=memory)
     # Named by the person at this terminal, so a private address is meant.
-    network = tuple(
-        NetworkTarget(host=host, port=port, trusted=True) for host, port in arguments.network
-    )
+    rules = tuple(replace(rule, trusted=True) for rule in arguments.network)
+    network = NetworkPolicy(rules=rules)
     return await provider.create(SandboxSpec(id=new_sandbox_id(), limits=limits, network=network))
 
 

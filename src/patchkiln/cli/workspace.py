@@ -7,7 +7,8 @@ from pathlib import Path
 
 from patchkiln.cli.wording import one_line
 from patchkiln.errors import SandboxError
-from patchkiln.ports.sandbox import WORKSPACE, Sandbox, capture
+from patchkiln.ports.execution import capture
+from patchkiln.ports.sandbox import WORKSPACE, Sandbox
 
 # Archives, because they carry names that are no UTF-8, symlinks and modes as they are.
 PACK = ("tar", "--create", "--sparse", "--file=-", "--directory")

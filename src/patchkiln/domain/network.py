@@ -1,67 +1,165 @@
-"""Which addresses a server must not be talked into reaching."""
+"""What a sandbox may reach: a list of hosts, and nothing else."""
 
 import ipaddress
-from typing import TypeAlias
+import re
+from dataclasses import dataclass, field
 
-IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+from patchkiln.domain.addresses import IPAddress, forbidden_address
+from patchkiln.errors import InvalidRequest
 
-# Reached by cloud machines for their own credentials, and not all of them private by the registry:
-# Azure's wire server (168.63.129.16), Alibaba's (100.100.100.200) and Oracle's (192.0.0.192).
-METADATA_ADDRESSES = frozenset(
-    ipaddress.ip_address(address)
-    for address in (
-        "169.254.169.254",
-        "100.100.100.200",
-        "168.63.129.16",
-        "192.0.0.192",
-        "fd00:ec2::254",
-    )
-)
-# Prefixes whose last 32 bits are an IPv4 address: NAT64 (RFC 6052), translated (RFC 2765),
-# mapped and compatible (RFC 4291, 2.5.5).
-_EMBEDDING = tuple(
-    ipaddress.IPv6Network(prefix)
-    for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96", "::ffff:0:0/96", "::/96")
-)
-# No host of the public internet is there, and not every Python 3.11 says so (`is_global` follows
-# the registry of its release): translators, NAT64 of a site (RFC 8215), site-local, protocols.
-_PRIVATE = tuple(
-    ipaddress.ip_network(prefix)
-    for prefix in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10", "192.0.0.0/24")
-)
+ANY_HOST = "*"
+WEB_PORTS = frozenset({80, 443})
+_MAX_PORT = 65535
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_MAX_NAME_CHARS = 253
 
 
-def forbidden_address(address: IPAddress) -> str | None:
-    """Return the rule that forbids an address, or None for a public one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A request header that the proxy adds on the way out; the sandbox never sees its value."""
 
-    Addresses that embed an IPv4 address (mapped, compatible, translated, NAT64, 6to4) are judged
-    by the embedded one too.
+    header: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRule:
+    """A host that may be reached.
+
+    ``host`` is a name in lower case, `*.example.com` for every name below that one and not itself,
+    `*` for every host, or an IP address. ``port`` None stands for 80 and 443. ``trusted`` admits a
+    private address, because the operator named this very host.
     """
-    candidates = (address, *_embedded(address))
-    if not METADATA_ADDRESSES.isdisjoint(candidates):
-        return "metadata address"
-    for candidate in candidates:
-        rule = _rule(candidate)
-        if rule is not None:
-            return rule
-    return None
+
+    host: str
+    port: int | None = None
+    trusted: bool = False
+    credential: Credential | None = None
+
+    def admits(self, host: str, port: int) -> bool:
+        """Tell whether a host, in lower case and without a last dot, and a port are meant."""
+        ports = WEB_PORTS if self.port is None else {self.port}
+        return port in ports and _matches(self.host, host)
+
+    def __str__(self) -> str:
+        """Return it as a person writes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
 
 
-def _rule(address: IPAddress) -> str | None:
-    if address.is_loopback:
-        return "loopback address"
-    if address.is_link_local:
-        return "link-local address"
-    if address.is_multicast or address.is_unspecified:
-        return "no host address"
-    if not address.is_global or any(address in network for network in _PRIVATE):
-        return "private address"
-    return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowedAddress:
+    """A private address that the operator opened, for one port or (None) for all."""
+
+    address: IPAddress
+    port: int | None = None
 
 
-def _embedded(address: IPAddress) -> tuple[IPAddress, ...]:
-    if isinstance(address, ipaddress.IPv4Address):
-        return ()
-    if any(address in prefix for prefix in _EMBEDDING):
-        return (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF),)
-    return () if address.sixtofour is None else (address.sixtofour,)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPolicy:
+    """The whole of what a sandbox may reach; without rules, nothing.
+
+    ``addresses`` are private ones that the operator opened: what a rule's name resolves to may be
+    one of them. Every other private address is refused whatever the rules say.
+    """
+
+    rules: tuple[NetworkRule, ...] = ()
+    addresses: tuple[AllowedAddress, ...] = ()
+
+    def rule_for(self, host: str, port: int) -> NetworkRule | None:
+        """Return the first rule that admits a host and port, or None."""
+        name = host.lower().rstrip(".")
+        return next((rule for rule in self.rules if rule.admits(name, port)), None)
+
+    def forbids(self, address: IPAddress, port: int, rule: NetworkRule) -> str | None:
+        """Return why a resolved address may not be reached under a rule, or None."""
+        if rule.trusted or any(
+            allowed.address == address and allowed.port in {None, port}
+            for allowed in self.addresses
+        ):
+            return None
+        return forbidden_address(address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRefusal:
+    """A connection that was not made: to where, and the rule that refused it."""
+
+    host: str
+    port: int
+    rule: str
+
+
+def parse_network_rule(text: str) -> NetworkRule:
+    """Read `HOST`, `HOST:PORT`, `*.DOMAIN`, `*`, an IPv4 address or `[IPv6]:PORT`.
+
+    Raises `InvalidRequest`.
+    """
+    host, port = _split_port(text.strip())
+    name = host.lower().rstrip(".")
+    if not _is_address(name) and not _is_pattern(name):
+        raise _no_rule(text)
+    return NetworkRule(host=name, port=port)
+
+
+def parse_allowed_address(text: str) -> AllowedAddress:
+    """Read `ADDRESS` or `ADDRESS:PORT`, an IPv6 address in brackets. Raises `InvalidRequest`."""
+    host, port = _split_port(text.strip())
+    if not _is_address(host):
+        raise InvalidRequest(
+            f"'{text}' is no IP address.", field="network", remedy="Write it as 10.1.2.3:5000."
+        )
+    return AllowedAddress(address=ipaddress.ip_address(host), port=port)
+
+
+def _matches(pattern: str, host: str) -> bool:
+    if pattern == ANY_HOST:
+        return True
+    if pattern.startswith("*."):
+        return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
+    return host == pattern
+
+
+def _split_port(text: str) -> tuple[str, int | None]:
+    if _is_address(text):
+        return text, None
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, ""
+    if colon and not text.endswith("]") and not _is_port(port):
+        raise _no_rule(text)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return host, int(port) if port else None
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= _MAX_PORT
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _is_pattern(name: str) -> bool:
+    if name == ANY_HOST:
+        return True
+    labels = name.removeprefix("*.").split(".")
+    # A last label of digits alone would be read as an address by some resolvers (RFC 3696, 2).
+    return (
+        len(name) <= _MAX_NAME_CHARS
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and not labels[-1].isdecimal()
+    )
+
+
+def _no_rule(text: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{text}' is no host that a sandbox could be allowed to reach.",
+        field="network",
+        remedy="Write a name, '*.domain' or an IP address, with ':PORT' behind it where needed.",
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from patchkiln.domain.network import IPAddress, forbidden_address
+from patchkiln.domain.addresses import IPAddress, forbidden_address
 from patchkiln.errors import ForbiddenUrl, InvalidRequest
 
 MAX_URL_CHARS = 2048

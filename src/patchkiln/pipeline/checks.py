@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 from patchkiln.domain.check import UNTOLD, Check, CheckResult, CheckStatus
 from patchkiln.domain.outputs.reading import Reading, read_result
 from patchkiln.domain.terminal import plain_text, readable_text
-from patchkiln.ports.sandbox import (
+from patchkiln.ports.execution import (
     CapturedOutput,
     Chunk,
     Execution,
     ExitReason,
     ExitStatus,
-    Sandbox,
     capture,
 )
+from patchkiln.ports.sandbox import Sandbox
 
 TAIL_BYTES = 16 << 10
 # PYTHONPATH of a check goes before the sandbox's own, by which it lends its pytest.

@@ -12,7 +12,8 @@ from patchkiln.domain.verdict import Judgement, compare, skipped
 from patchkiln.errors import PatchError
 from patchkiln.pipeline.context import RunContext, require
 from patchkiln.pipeline.judging import RESULT, judge
-from patchkiln.ports.sandbox import Sandbox, capture
+from patchkiln.ports.execution import capture
+from patchkiln.ports.sandbox import Sandbox
 
 PATCH_FILE = "/tmp/change.patch"  # noqa: S108 - inside a sandbox of its own
 APPLY_TIMEOUT_S = 120.0

@@ -7,7 +7,8 @@ from patchkiln.domain.check import Check, CheckResult, CheckStatus
 from patchkiln.domain.event import EventType, StatusUpdate
 from patchkiln.pipeline.checks import run_check
 from patchkiln.pipeline.context import RunContext
-from patchkiln.ports.sandbox import DEFAULT_MAX_OUTPUT_BYTES, Sandbox
+from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES
+from patchkiln.ports.sandbox import Sandbox
 
 BASE = "base"
 RESULT = "result"

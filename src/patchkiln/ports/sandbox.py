@@ -5,19 +5,19 @@ out is data of an untrusted party: bounded, and never evaluated.
 """
 
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
+from patchkiln.domain.network import NetworkPolicy, NetworkRefusal
 from patchkiln.domain.patch import Patch
 from patchkiln.domain.repository import Checkout
+from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES, Execution, Input, TerminalSize
 
 WORKSPACE = "/workspace"
 HOME = "/home/user"
-DEFAULT_MAX_OUTPUT_BYTES = 64 << 20
-DEFAULT_KEPT_OUTPUT_BYTES = 1 << 20
 
 
 class IsolationLevel(StrEnum):
@@ -27,6 +27,25 @@ class IsolationLevel(StrEnum):
     NO_CGROUP = "L2"
     MASKED_PROC = "L1"
     NONE = "none"
+
+
+class Capability(StrEnum):
+    """What not every provider's sandboxes can do. It is declared, and never found out by trying."""
+
+    ATTACH = "attach"
+    BACKGROUND = "background"
+    CREDENTIALS = "credentials"
+    DISK_LIMIT = "disk_limit"
+    FORK = "fork"
+    HOST_MOUNTS = "host_mounts"
+    MEMORY_LIMIT = "memory_limit"
+    NETWORK = "network"
+    NETWORK_CHANGE = "network_change"
+    PAUSE = "pause"
+    PROCESS_LIMIT = "process_limit"
+    SIGNAL = "signal"
+    SNAPSHOT = "snapshot"
+    TERMINAL = "terminal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,77 +82,44 @@ class HostMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkTarget:
-    """One host and port that the sandbox may reach by that name.
+class Snapshot:
+    """The files of a sandbox at one moment, from which others can be made; never its processes.
 
-    The name is resolved once, on the host; ``trusted`` admits a private address, because the
-    operator allowed it.
+    ``base`` is what the first of them began from: patches are made against it. A snapshot lives
+    until `SandboxProvider.remove_snapshot`, at the latest until the provider is closed.
     """
 
-    host: str
-    port: int
-    trusted: bool = False
+    id: str
+    base: Checkout | None
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What to make: the base of the workspace (None: empty), and what the sandbox gets."""
+    """What to make: the base of the workspace (None: empty), and what the sandbox gets.
+
+    ``on_refused`` is called, in the server, for each connection that ``network`` did not admit.
+    """
 
     id: str
-    base: Checkout | None = None
+    base: Checkout | Snapshot | None = None
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     limits: SandboxLimits = field(default_factory=SandboxLimits)
-    network: tuple[NetworkTarget, ...] = ()
+    network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    on_refused: Callable[[NetworkRefusal], None] | None = None
     mounts: tuple[HostMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """A piece of a command's output, as it came."""
+class SandboxMetrics:
+    """What a sandbox uses now, and its bounds; None where the provider cannot tell."""
 
-    stream: Literal["stdout", "stderr"]
-    data: bytes
-
-
-class ExitReason(StrEnum):
-    """Why a command is over."""
-
-    EXITED = "exited"
-    TIMED_OUT = "timed_out"
-    OUTPUT_LIMIT = "output_limit"
-    KILLED = "killed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExitStatus:
-    """How a command ended. ``exit_code`` is 128 + the signal's number for a killed one.
-
-    A program that does not exist exits 127, one that may not be run 126.
-    """
-
-    exit_code: int
-    reason: ExitReason
-    duration_ms: int
-    max_rss_bytes: int = 0
-
-
-class Execution(Protocol):
-    """A running command. Iterate it for its output, or `wait` for its end; once."""
-
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Yield output as it comes; back-pressure reaches the command."""
-        ...
-
-    async def wait(self) -> ExitStatus:
-        """Return how the command ended; output that nobody iterated is drained and dropped.
-
-        Raises `SandboxLost` (retryable) where the sandbox died under the command.
-        """
-        ...
-
-    async def kill(self) -> None:
-        """Kill the command and every process of its session. Idempotent."""
-        ...
+    cpu_ms: int | None
+    memory_bytes: int | None
+    memory_limit_bytes: int | None
+    processes: int | None
+    disk_bytes: int | None
+    disk_limit_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,17 +150,21 @@ class Sandbox(Protocol):
         *,
         cwd: str = WORKSPACE,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterable[bytes] = b"",
+        stdin: Input = b"",
         timeout_s: float | None = None,
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+        terminal: TerminalSize | None = None,
+        background: bool = False,
     ) -> Execution:
         """Start a command without a shell, in a session of its own.
 
-        ``stdin`` is written while the command runs, then closed; an iterable is read no faster
-        than the command takes it, and no further once the command is over.
         ``env`` is added to the sandbox's. At ``timeout_s``, or past ``max_output_bytes`` of both
         streams together, the command's processes are killed. The command is over when its main
         process is, though a child may hold the pipe.
+
+        With a ``terminal`` the command runs on one, whose input stays open. A ``background``
+        command never waits for a reader: of what nobody has read yet, the last
+        ``max_output_bytes`` are kept.
         """
         ...
 
@@ -222,6 +212,45 @@ class Sandbox(Protocol):
         """
         ...
 
+    async def snapshot(self) -> Snapshot:
+        """Keep the files of the workspace, the home directory and /tmp as they are now.
+
+        Ends what runs in the sandbox first, so that no file is half written; the sandbox then goes
+        on. Needs `Capability.SNAPSHOT`.
+        """
+        ...
+
+    async def fork(self, count: int = 1) -> Sequence["Sandbox"]:
+        """Make sandboxes with this one's files, environment, limits and network policy.
+
+        As `snapshot`, then `SandboxProvider.create` for each; all or none. Neither side sees what
+        the other changes afterwards. Needs `Capability.FORK`.
+        """
+        ...
+
+    async def pause(self) -> None:
+        """Stop every process where it stands; none takes processor time or can go on by itself.
+
+        All but `resume`, `metrics` and `destroy` raise `SandboxPaused` until then. Idempotent.
+        Needs `Capability.PAUSE`.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Let what was paused go on. Idempotent."""
+        ...
+
+    async def set_network(self, policy: NetworkPolicy) -> None:
+        """Change what may be reached; connections that the new policy does not admit are cut.
+
+        Needs `Capability.NETWORK_CHANGE`.
+        """
+        ...
+
+    async def metrics(self) -> SandboxMetrics:
+        """Return what the sandbox uses now."""
+        ...
+
     async def destroy(self) -> None:
         """End every process and remove every file of it. Idempotent."""
         ...
@@ -239,8 +268,25 @@ class SandboxProvider(Protocol):
         """Return the self-test's result; it runs once a process and never raises."""
         ...
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Return what its sandboxes can do; the rest raises `SandboxUnsupported`."""
+        ...
+
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        """Make a sandbox. Raises `SandboxUnavailable` with the cause and the fix."""
+        """Make a sandbox. Raises `SandboxUnavailable` with the cause and the fix.
+
+        Raises `SandboxNotFound` for a snapshot that is gone, and `SandboxUnsupported` for what the
+        spec asks beyond the capabilities.
+        """
+        ...
+
+    async def attach(self, sandbox_id: str) -> Sandbox:
+        """Return a living sandbox of this provider's. Raises `SandboxNotFound`."""
+        ...
+
+    async def remove_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot; sandboxes made from it live on. Idempotent."""
         ...
 
     async def close(self) -> None:
@@ -248,60 +294,6 @@ class SandboxProvider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CapturedOutput:
-    """A finished command with the ends of its output; ``dropped_bytes`` were left out between.
-
-    ``stdout`` and ``stderr`` each keep at most half of the bound at their head and half at their
-    tail.
-    """
-
-    stdout: bytes
-    stderr: bytes
-    dropped_bytes: int
-    status: ExitStatus
-
-
 def new_sandbox_id() -> str:
     """Return a fresh id, unguessable and fit for a file name."""
     return f"sbx_{secrets.token_hex(8)}"
-
-
-class _Ends:
-    """Keeps the first and the last half of a stream within a bound."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._half = max_bytes // 2
-        self._head = bytearray()
-        self._tail = bytearray()
-        self.dropped_bytes = 0
-
-    def add(self, data: bytes) -> None:
-        room = self._half - len(self._head)
-        self._head += data[:room] if room > 0 else b""
-        self._tail += data[max(room, 0) :]
-        excess = len(self._tail) - self._half
-        if excess > 0:
-            del self._tail[:excess]
-            self.dropped_bytes += excess
-
-    def bytes(self) -> bytes:
-        if not self.dropped_bytes:
-            return bytes(self._head + self._tail)
-        mark = f"\n... {self.dropped_bytes} bytes left out ...\n".encode()
-        return bytes(self._head) + mark + bytes(self._tail)
-
-
-async def capture(
-    execution: Execution, *, max_bytes: int = DEFAULT_KEPT_OUTPUT_BYTES
-) -> CapturedOutput:
-    """Run a command to its end and keep the ends of its output, in bounded memory."""
-    kept = {"stdout": _Ends(max_bytes), "stderr": _Ends(max_bytes)}
-    async for chunk in execution:
-        kept[chunk.stream].add(chunk.data)
-    return CapturedOutput(
-        stdout=kept["stdout"].bytes(),
-        stderr=kept["stderr"].bytes(),
-        dropped_bytes=sum(ends.dropped_bytes for ends in kept.values()),
-        status=await execution.wait(),
-    )

@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 from urllib.parse import unquote
 
+from patchkiln.domain.network import NetworkPolicy, NetworkRule
 from patchkiln.domain.repository import DEFAULT_PORTS, RepositoryUrl
 from patchkiln.errors import RepositoryNotFound
-from patchkiln.ports.sandbox import HostMount, NetworkTarget
+from patchkiln.ports.sandbox import HostMount
 
 REMOTE_DIRECTORY = "/remote"
 _KEY_CHARS = 32
@@ -33,11 +34,12 @@ def shown(url: RepositoryUrl) -> str:
     return url.name if url.scheme == "file" else f"{url.host}{url.path}"
 
 
-def targets(url: RepositoryUrl) -> tuple[NetworkTarget, ...]:
-    """Return the one host and port that the fetch box may reach."""
+def network(url: RepositoryUrl) -> NetworkPolicy:
+    """Return what the fetch box may reach: the one host and port of the repository."""
     if url.scheme == "file":
-        return ()
-    return (NetworkTarget(host=url.host, port=url.port, trusted=url.trusted),)
+        return NetworkPolicy()
+    host = url.host.lower()
+    return NetworkPolicy(rules=(NetworkRule(host=host, port=url.port, trusted=url.trusted),))
 
 
 def mounts(url: RepositoryUrl) -> tuple[HostMount, ...]:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from patchkiln.domain.repository import RepositoryUrl
+from patchkiln.ports.execution import ExitReason, ExitStatus
 from patchkiln.ports.repository import FetchProgress
 from patchkiln.ports.sandbox import (
-    ExitReason,
-    ExitStatus,
     HostMount,
     Sandbox,
     SandboxLimits,
@@ -23,7 +22,7 @@ from patchkiln.ports.sandbox import (
     SandboxSpec,
     new_sandbox_id,
 )
-from patchkiln.repositories.addresses import mounts, targets
+from patchkiln.repositories.addresses import mounts, network
 from patchkiln.repositories.cache import CHECKOUTS, STORE, Entry
 from patchkiln.repositories.progress import GitStderr
 
@@ -147,7 +146,7 @@ async def fetch_box(
         # A sandbox may take the size of its disk for that of its largest file.
         limits=replace(usual, disk_bytes=max(usual.disk_bytes, max_bytes)),
         env=_environment(url.scheme),
-        network=targets(url),
+        network=network(url),
         mounts=(*places, *mounts(url)),
     )
     async with _lent(provider, spec) as sandbox:

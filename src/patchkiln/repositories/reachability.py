@@ -9,7 +9,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from patchkiln.domain.network import forbidden_address
+from patchkiln.domain.addresses import forbidden_address
 from patchkiln.domain.repository import RepositoryUrl
 from patchkiln.errors import RemoteUnreachable
 

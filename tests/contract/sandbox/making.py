@@ -4,14 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from patchkiln.domain.repository import Checkout
-from patchkiln.ports.sandbox import (
-    CapturedOutput,
-    Sandbox,
-    SandboxProvider,
-    SandboxSpec,
-    capture,
-    new_sandbox_id,
-)
+from patchkiln.ports.execution import CapturedOutput, capture
+from patchkiln.ports.sandbox import Sandbox, SandboxProvider, SandboxSpec, new_sandbox_id
 
 TIMEOUT_S = 60.0
 

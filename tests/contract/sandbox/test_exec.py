@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from patchkiln.errors import SandboxFileError
-from patchkiln.ports.sandbox import ExitReason, Sandbox, SandboxProvider, capture
+from patchkiln.ports.execution import ExitReason, capture
+from patchkiln.ports.sandbox import Sandbox, SandboxProvider
 from tests.contract.sandbox.making import make, run, sh, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")

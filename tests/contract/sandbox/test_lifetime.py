@@ -15,8 +15,8 @@ from patchkiln.errors import (
     SandboxLost,
     SandboxUnavailable,
 )
+from patchkiln.ports.execution import ExitReason
 from patchkiln.ports.sandbox import (
-    ExitReason,
     HostMount,
     IsolationLevel,
     Sandbox,

@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator
 import pytest
 import pytest_asyncio
 
-from patchkiln.ports.sandbox import NetworkTarget, Sandbox, SandboxProvider
+from patchkiln.domain.network import NetworkPolicy, NetworkRule
+from patchkiln.ports.sandbox import Sandbox, SandboxProvider
 from tests.contract.sandbox.making import make, run, sh
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -22,6 +23,11 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as s:
     while block := s.recv(65536):
         sys.stdout.buffer.write(block)
 """
+
+
+def only(host: str, port: int, *, trusted: bool = False) -> NetworkPolicy:
+    """Return the policy that admits one host and port."""
+    return NetworkPolicy(rules=(NetworkRule(host=host, port=port, trusted=trusted),))
 
 
 async def _echo_upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +55,10 @@ async def talk(box: Sandbox, host: str, port: int, data: bytes = b"abc") -> byte
 
 async def test_a_named_target_is_reached_and_no_other(provider: SandboxProvider, port: int) -> None:
     """The host's own address answers where the spec trusts it; other ports and hosts do not."""
-    box = await make(provider, network=(NetworkTarget(host="127.0.0.1", port=port, trusted=True),))
+    box = await make(
+        provider,
+        network=only("127.0.0.1", port, trusted=True),
+    )
     try:
         assert await talk(box, "127.0.0.1", port) == b"<ABC>"
         assert await talk(box, "127.0.0.1", port + 1) == b""
@@ -60,7 +69,10 @@ async def test_a_named_target_is_reached_and_no_other(provider: SandboxProvider,
 
 async def test_a_target_is_reached_by_its_name(provider: SandboxProvider, port: int) -> None:
     """The name resolves inside, in any case, and leads to the host that it names outside."""
-    box = await make(provider, network=(NetworkTarget(host="LocalHost", port=port, trusted=True),))
+    box = await make(
+        provider,
+        network=only("LocalHost", port, trusted=True),
+    )
     try:
         assert await talk(box, "localhost", port) == b"<ABC>"
     finally:
@@ -69,7 +81,10 @@ async def test_a_target_is_reached_by_its_name(provider: SandboxProvider, port: 
 
 async def test_names_do_not_wait_for_other_work(provider: SandboxProvider, port: int) -> None:
     """Names have threads of their own, so that slow ones and the server's files do not meet."""
-    box = await make(provider, network=(NetworkTarget(host="localhost", port=port, trusted=True),))
+    box = await make(
+        provider,
+        network=only("localhost", port, trusted=True),
+    )
     loop, over = asyncio.get_running_loop(), threading.Event()
     count = len(os.sched_getaffinity(0)) + 32  # more than the loop has threads
     works = [loop.run_in_executor(None, over.wait) for _ in range(count)]
@@ -84,7 +99,10 @@ async def test_names_do_not_wait_for_other_work(provider: SandboxProvider, port:
 
 async def test_large_and_many_transfers_arrive_whole(provider: SandboxProvider, port: int) -> None:
     """Bytes pass unchanged both ways, on connections side by side."""
-    box = await make(provider, network=(NetworkTarget(host="127.0.0.1", port=port, trusted=True),))
+    box = await make(
+        provider,
+        network=only("127.0.0.1", port, trusted=True),
+    )
     data = b"payload " * 110_000
     try:
         answers = await asyncio.gather(*(talk(box, "127.0.0.1", port, data) for _ in range(4)))
@@ -98,7 +116,7 @@ async def test_a_private_address_needs_trust(
     provider: SandboxProvider, port: int, host: str
 ) -> None:
     """A target that nobody trusts and that leads to a private address is cut off."""
-    box = await make(provider, network=(NetworkTarget(host=host, port=port),))
+    box = await make(provider, network=only(host, port))
     try:
         assert await talk(box, host, port) == b""
     finally:

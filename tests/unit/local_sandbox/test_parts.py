@@ -11,11 +11,11 @@ import pytest
 
 from patchkiln.errors import SandboxLost, SandboxUnavailable
 from patchkiln.ports import sandbox as port
-from patchkiln.ports.sandbox import IsolationLevel, NetworkTarget, SandboxSpec
+from patchkiln.ports.sandbox import IsolationLevel, SandboxSpec
 from patchkiln.sandboxes.local import layout, zygote_process
 from patchkiln.sandboxes.local.gate import Gate
 from patchkiln.sandboxes.local.listing import parse_entries, parse_entry, parse_path
-from patchkiln.sandboxes.local.network import plan_listeners
+from patchkiln.sandboxes.local.network import Target, plan_listeners
 from patchkiln.sandboxes.local.planning import plan_box
 from patchkiln.sandboxes.local.selftest import Observation, judge
 from patchkiln.sandboxes.local.toolchain import build_toolchain
@@ -116,11 +116,11 @@ async def test_the_gate_lets_many_in_or_one_alone() -> None:
 def test_every_name_gets_an_address_of_its_own() -> None:
     """Ports of one name share it, in any case; literal addresses stay themselves."""
     targets = [
-        NetworkTarget(host="Example.org", port=443),
-        NetworkTarget(host="example.org", port=80),
-        NetworkTarget(host="other.org", port=443),
-        NetworkTarget(host="10.1.2.3", port=80),
-        NetworkTarget(host="localhost", port=80),
+        Target("Example.org", 443, trusted=False),
+        Target("example.org", 80, trusted=False),
+        Target("other.org", 443, trusted=False),
+        Target("10.1.2.3", 80, trusted=False),
+        Target("localhost", 80, trusted=False),
     ]
     one, same, other, literal, local = plan_listeners(targets)
     assert one["address"] == same["address"] != other["address"]
@@ -133,7 +133,7 @@ def test_every_name_gets_an_address_of_its_own() -> None:
 def test_what_is_no_host_is_refused(host: str) -> None:
     """Nothing but a name or an address gets into the box's list of hosts."""
     with pytest.raises(SandboxUnavailable):
-        plan_listeners([NetworkTarget(host=host, port=80)])
+        plan_listeners([Target(host, 80, trusted=False)])
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a,b", "a:b", "x" * 65])

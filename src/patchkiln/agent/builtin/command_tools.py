@@ -16,7 +16,7 @@ from patchkiln.agent.builtin.clipping import (
 from patchkiln.agent.builtin.workbench import Workbench
 from patchkiln.agent.builtin.workspace import run_in
 from patchkiln.ports.agent import AgentUpdate
-from patchkiln.ports.sandbox import CapturedOutput, ExitReason, ExitStatus
+from patchkiln.ports.execution import CapturedOutput, ExitReason, ExitStatus
 
 MAX_LISTED_FILES = 500
 MAX_MATCHES = 200

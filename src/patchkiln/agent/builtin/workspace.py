@@ -22,14 +22,8 @@ from pydantic_ai.workspaces import (
 )
 
 from patchkiln.errors import SandboxFileError, SandboxLost
-from patchkiln.ports.sandbox import (
-    WORKSPACE,
-    CapturedOutput,
-    ExitReason,
-    FileInfo,
-    Sandbox,
-    capture,
-)
+from patchkiln.ports.execution import CapturedOutput, ExitReason, capture
+from patchkiln.ports.sandbox import WORKSPACE, FileInfo, Sandbox
 
 MAX_FILE_BYTES = 16 << 20
 MAX_COMMAND_OUTPUT_BYTES = 4 << 20

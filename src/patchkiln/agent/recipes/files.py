@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from patchkiln.domain.languages import VENDORED_DIRECTORIES
 from patchkiln.domain.project import Project
 from patchkiln.errors import AgentError
-from patchkiln.ports.sandbox import ExitReason, Sandbox, capture
+from patchkiln.ports.execution import ExitReason, capture
+from patchkiln.ports.sandbox import Sandbox
 
 LISTING_TIMEOUT_S = 60.0
 MAX_LISTING_BYTES = 8 << 20

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from patchkiln.domain.patch import Patch, printable
 from patchkiln.errors import PatchError
-from patchkiln.ports.sandbox import CapturedOutput, Sandbox, capture
+from patchkiln.ports.execution import CapturedOutput, capture
+from patchkiln.ports.sandbox import Sandbox
 from patchkiln.sandboxes.local.raw_diff import parse_changes
 
 logger = logging.getLogger(__name__)

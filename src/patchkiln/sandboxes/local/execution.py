@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from patchkiln.errors import SandboxFileError, SandboxLost
-from patchkiln.ports.sandbox import Chunk, ExitReason, ExitStatus
+from patchkiln.ports.execution import Chunk, ExitReason, ExitStatus
 from patchkiln.sandboxes.local import pipes
 from patchkiln.sandboxes.local.channel import Channel, Reply
 

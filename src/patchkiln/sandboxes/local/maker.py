@@ -13,7 +13,7 @@ from patchkiln.ports.sandbox import SandboxSpec
 from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.environment import environment
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
-from patchkiln.sandboxes.local.network import Gateway
+from patchkiln.sandboxes.local.network import Gateway, targets
 from patchkiln.sandboxes.local.plan import BoxPlan
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_box
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
@@ -74,7 +74,7 @@ class BoxMaker:
         sandbox = LocalSandbox(
             spec.id,
             Channel(line, _lost),
-            Gateway(spec.network, listeners),
+            Gateway(targets(spec.network), listeners),
             env={**environment(own_python=tools.own_python is not None), **spec.env},
             give_pipe=_give_pipe if zygote.as_root else _keep_pipe,
             end=partial(self._end, zygote, spec.id),

@@ -13,11 +13,11 @@ import socket
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from patchkiln.domain.network import forbidden_address
+from patchkiln.domain.addresses import forbidden_address
+from patchkiln.domain.network import WEB_PORTS, NetworkPolicy
 from patchkiln.errors import SandboxUnavailable
-from patchkiln.ports.sandbox import NetworkTarget
 from patchkiln.sandboxes.local.plan import ListenerPlan
 
 IDLE_S = 300.0
@@ -35,11 +35,28 @@ _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252})")
 _RESOLVERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="resolver")
 
 
+class Target(NamedTuple):
+    """A host and port of a rule."""
+
+    host: str
+    port: int
+    trusted: bool
+
+
 class _Refused(Exception):
     """A target that may not, or cannot, be reached."""
 
 
-def plan_listeners(targets: Sequence[NetworkTarget]) -> list[ListenerPlan]:
+def targets(policy: NetworkPolicy) -> list[Target]:
+    """Return the single hosts and ports of a policy."""
+    return [
+        Target(rule.host, port, rule.trusted)
+        for rule in policy.rules
+        for port in sorted(WEB_PORTS if rule.port is None else {rule.port})
+    ]
+
+
+def plan_listeners(targets: Sequence[Target]) -> list[ListenerPlan]:
     """Give every target an address in the box. Raises `SandboxUnavailable` for what is no host."""
     addresses: dict[str, str] = {}
     for target in targets:
@@ -69,14 +86,12 @@ def _address(name: str, number: int) -> str:
 class Gateway:
     """Joins connections of one box to the targets that it may reach."""
 
-    def __init__(
-        self, targets: Sequence[NetworkTarget], listeners: Sequence[socket.socket]
-    ) -> None:
+    def __init__(self, targets: Sequence[Target], listeners: Sequence[socket.socket]) -> None:
         """Take the targets and, in the same order, the listeners; begin at once."""
         self.refusals: list[str] = []
         self._listeners = listeners
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._resolved: dict[NetworkTarget, asyncio.Task[list[str]]] = {}
+        self._resolved: dict[Target, asyncio.Task[list[str]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         for target, listener in zip(targets, listeners, strict=True):
             listener.settimeout(0.0)
@@ -96,7 +111,7 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, target: NetworkTarget, listener: socket.socket) -> None:
+    async def _accept(self, target: Target, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._free.acquire()
@@ -111,7 +126,7 @@ class Gateway:
             else:
                 self._start(self._join(target, inside))
 
-    async def _join(self, target: NetworkTarget, inside: socket.socket) -> None:
+    async def _join(self, target: Target, inside: socket.socket) -> None:
         try:
             with inside:
                 outside = await self._dial(target)
@@ -125,7 +140,7 @@ class Gateway:
         finally:
             self._free.release()
 
-    async def _dial(self, target: NetworkTarget) -> socket.socket:
+    async def _dial(self, target: Target) -> socket.socket:
         for address in await self._addresses(target):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             outside = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -142,14 +157,14 @@ class Gateway:
                 return outside
         raise _Refused("connection failed")
 
-    async def _addresses(self, target: NetworkTarget) -> list[str]:
+    async def _addresses(self, target: Target) -> list[str]:
         """Resolve and check once: a name that changes later changes nothing."""
         if target not in self._resolved:
             self._resolved[target] = asyncio.create_task(_resolve(target))
         return await asyncio.shield(self._resolved[target])
 
 
-async def _resolve(target: NetworkTarget) -> list[str]:
+async def _resolve(target: Target) -> list[str]:
     loop = asyncio.get_running_loop()
     look_up = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
     try:
@@ -164,7 +179,7 @@ async def _resolve(target: NetworkTarget) -> list[str]:
     return allowed
 
 
-def _rule(address: str, target: NetworkTarget) -> str | None:
+def _rule(address: str, target: Target) -> str | None:
     if target.trusted:
         return None
     return forbidden_address(ipaddress.ip_address(address.partition("%")[0]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
-from patchkiln.sandboxes.local.network import plan_listeners
+from patchkiln.sandboxes.local.network import plan_listeners, targets
 from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan, MountPlan
 from patchkiln.sandboxes.local.tools import Tools
 
@@ -36,7 +36,7 @@ def plan_box(spec: SandboxSpec, tools: Tools, *, reviews: str | None = None) -> 
         "base": None if spec.base is None else str(spec.base.path),
         "reviews": reviews,
         "mounts": [*tools.mounts, *mounts],
-        "listeners": plan_listeners(spec.network),
+        "listeners": plan_listeners(targets(spec.network)),
         "limits": _limits(spec.limits),
         "site": tools.site,
     }

@@ -5,7 +5,8 @@ import posixpath
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 
 from patchkiln.domain.patch import Patch
-from patchkiln.ports.sandbox import DEFAULT_MAX_OUTPUT_BYTES, WORKSPACE, FileInfo
+from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES
+from patchkiln.ports.sandbox import WORKSPACE, FileInfo
 from patchkiln.sandboxes.local.calls import FileCalls
 from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.execution import KILL_GRACE_S, LocalExecution

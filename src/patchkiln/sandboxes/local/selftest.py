@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from patchkiln.ports.sandbox import Isolation, IsolationLevel, Sandbox, capture
+from patchkiln.ports.execution import capture
+from patchkiln.ports.sandbox import Isolation, IsolationLevel, Sandbox
 from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.layout import BOX_UID, HOST_GID, HOST_UID
 

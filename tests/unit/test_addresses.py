@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from patchkiln.domain.network import forbidden_address
+from patchkiln.domain.addresses import forbidden_address
 
 
 @pytest.mark.parametrize(
