@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import resource
 import socket
 from collections.abc import AsyncGenerator
@@ -87,6 +88,69 @@ async def test_descriptors_that_nobody_asked_for_are_dropped(
     socket.send_fds(theirs, [b'{"id": 1, "event": "done"}'], [theirs.fileno()] * 50)
     assert (await request).event == "done"
     theirs.shutdown(socket.SHUT_RDWR)
+
+
+async def test_descriptors_come_with_the_reply_that_was_asked_for(
+    line: tuple[Channel, socket.socket],
+) -> None:
+    """They reach their request, once; what comes with another reply is closed at once."""
+    channel, theirs = line
+    request = asyncio.create_task(channel.request_descriptors({"op": "x"}, 1))
+    await asyncio.sleep(0)
+    probe, foreign = os.pipe2(os.O_NONBLOCK)
+    socket.send_fds(theirs, [b'{"id": 7, "event": "done"}'], [foreign] * 60)
+    socket.send_fds(theirs, [b'{"id": 1, "event": "done"}'], [theirs.fileno()])
+    socket.send_fds(theirs, [b'{"id": 1, "event": "done"}'], [foreign])
+    os.close(foreign)
+    reply, (descriptor,) = await request
+    assert reply.event == "done"
+    assert os.fstat(descriptor).st_ino == os.fstat(theirs.fileno()).st_ino
+    os.close(descriptor)
+    later = asyncio.create_task(channel.request({"op": "y"}))
+    answer(theirs, id=2, event="done")
+    await later
+    # The end of the pipe: nobody holds a writing end any more.
+    assert os.read(probe, 1) == b""
+    os.close(probe)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 60])
+async def test_a_wrong_number_of_descriptors_loses_the_line(
+    line: tuple[Channel, socket.socket], count: int
+) -> None:
+    """Too few or too many are a malformed reply, and all of them are closed."""
+    channel, theirs = line
+    request = asyncio.create_task(channel.request_descriptors({"op": "x"}, 2))
+    await asyncio.sleep(0)
+    probe, foreign = os.pipe2(os.O_NONBLOCK)
+    socket.send_fds(theirs, [b'{"id": 1, "event": "done"}'], [foreign] * count)
+    os.close(foreign)
+    with pytest.raises(SandboxLost):
+        await request
+    assert os.read(probe, 1) == b""
+    os.close(probe)
+
+
+async def test_a_request_for_descriptors_that_is_given_up_keeps_none(
+    line: tuple[Channel, socket.socket],
+) -> None:
+    """Descriptors that arrive at the moment of giving up, or later, are closed."""
+    channel, theirs = line
+    probe, foreign = os.pipe2(os.O_NONBLOCK)
+    for number in (1, 2):
+        request = asyncio.create_task(channel.request_descriptors({"op": "x"}, 1))
+        await asyncio.sleep(0)
+        socket.send_fds(theirs, [b'{"id": %d, "event": "done"}' % number], [foreign])
+        if number == 1:
+            await asyncio.sleep(0)
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+    os.close(foreign)
+    later = asyncio.create_task(channel.request({"op": "y"}))
+    answer(theirs, id=3, event="done")
+    await later
+    assert os.read(probe, 1) == b""
+    os.close(probe)
 
 
 async def test_the_end_of_the_line_is_told_to_all_who_wait(

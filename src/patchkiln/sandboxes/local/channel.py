@@ -62,6 +62,8 @@ class Channel:
         self.lost = lost
         self._ids = itertools.count(1)
         self._handlers: dict[int, Handler] = {}
+        # Where the descriptors go that come with the reply to a request.
+        self._baskets: dict[int, list[int]] = {}
         self._sending = asyncio.Lock()
         self._room: asyncio.Future[None] | None = None
         self._posting: set[asyncio.Task[None]] = set()
@@ -74,6 +76,35 @@ class Channel:
         if reply is None:
             raise self.lost()
         return reply
+
+    async def request_descriptors(
+        self, message: dict[str, Any], count: int
+    ) -> tuple[Reply, list[int]]:
+        """Send a request whose reply brings descriptors; return both.
+
+        The descriptors are as many as asked for, and none when the reply is ``failed``; what they
+        are is for the caller to check. Any other number loses the line, as any malformed reply
+        does. Raises the line's error once it is lost.
+        """
+        replied: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        number = self.listen(partial(_resolve, replied))
+        basket = self._baskets[number] = []
+        try:
+            await self.send({**message, "id": number}, ())
+            reply = self._checked(await replied, basket, count)
+        except BaseException:
+            wire.close_all(basket)
+            raise
+        finally:
+            self._baskets.pop(number, None)
+            self.forget(number)
+        return reply, basket
+
+    def _checked(self, reply: Reply | None, basket: list[int], count: int) -> Reply:
+        if reply is not None and len(basket) == (0 if reply.event == "failed" else count):
+            return reply
+        self.close()
+        raise self.lost()
 
     async def begin(
         self, message: dict[str, Any], descriptors: Sequence[int] = ()
@@ -173,20 +204,31 @@ class Channel:
                 loop.remove_writer(self._control.fileno())
 
     def _on_readable(self) -> None:
+        # Without room for descriptors, the kernel drops those that nobody asked for.
+        room = wire.MAX_DESCRIPTORS if self._baskets else 0
         try:
-            body, _, flags, _ = self._control.recvmsg(wire.MAX_PACKET_BYTES)
+            body, descriptors = wire.receive_packet(self._control, room)
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
-        reply = None if flags & socket.MSG_TRUNC else parse_reply(body)
+        reply = parse_reply(body)
+        self._put(reply, descriptors)
         if reply is None:
             self.close()
             return
         handler = self._handlers.get(reply.id)
         if handler is not None:
             handler(reply)
+
+    def _put(self, reply: Reply | None, descriptors: list[int]) -> None:
+        """Hand descriptors to the request that waits for some, once; else close them."""
+        basket = None if reply is None else self._baskets.pop(reply.id, None)
+        if basket is None:
+            wire.close_all(descriptors)
+        else:
+            basket.extend(descriptors)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

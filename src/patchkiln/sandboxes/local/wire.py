@@ -7,7 +7,7 @@ import array
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
@@ -15,6 +15,7 @@ Message: TypeAlias = dict[str, Any]
 MAX_PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 64
 _IN_MEMFD = b"memfd"
+_INT_BYTES = array.array("i").itemsize
 
 
 def send(control: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
@@ -42,15 +43,26 @@ def receive(control: socket.socket) -> tuple[Message | None, list[int]]:
     return (json.loads(body) if body else None), descriptors
 
 
-def receive_packet(control: socket.socket) -> tuple[bytes, list[int]]:
-    """Receive one packet, cut to the bound, and the descriptors beside it."""
-    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
-    body, ancillary, _, _ = control.recvmsg(MAX_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+def receive_packet(
+    control: socket.socket, max_descriptors: int = MAX_DESCRIPTORS
+) -> tuple[bytes, list[int]]:
+    """Receive one packet, and at most so many descriptors beside it; the kernel drops the rest.
+
+    Of a packet past the bound nothing is returned, as at the end of the line.
+    """
+    room = socket.CMSG_SPACE(max_descriptors * _INT_BYTES) if max_descriptors else 0
+    body, ancillary, flags, _ = control.recvmsg(MAX_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    return body, list(descriptors)
+            descriptors.frombytes(data[: len(data) - len(data) % _INT_BYTES])
+    return (b"" if flags & socket.MSG_TRUNC else body), list(descriptors)
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _send_packet(control: socket.socket, body: bytes, descriptors: Sequence[int]) -> None:
