@@ -10,8 +10,9 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from patchkiln.domain.network import AllowedAddress, parse_allowed_address
 from patchkiln.domain.usage import Limits
-from patchkiln.errors import SettingsError
+from patchkiln.errors import InvalidRequest, SettingsError
 
 PREFIX = "PATCHKILN_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -47,6 +48,11 @@ class Settings(BaseSettings):
     )
     git_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="URL prefixes allowed beyond https to public hosts."
+    )
+    network_allow: Annotated[tuple[AllowedAddress, ...], NoDecode] = Field(
+        default=(),
+        description="Private addresses, as `10.1.2.3` or `10.1.2.3:5000`, that a host which a "
+        "request may reach may resolve to.",
     )
     api_keys: Annotated[Mapping[str, SecretStr], NoDecode] = Field(
         default_factory=dict[str, SecretStr],
@@ -104,6 +110,17 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("network_allow", mode="before")
+    @classmethod
+    def _addresses(cls, value: object) -> object:
+        """Read a comma-separated list of addresses."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(parse_allowed_address(part) for part in value.split(",") if part.strip())
+        except InvalidRequest as error:
+            raise ValueError(f"{error.message} {error.remedy}") from error
 
     @field_validator("api_keys", mode="before")
     @classmethod

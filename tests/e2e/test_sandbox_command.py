@@ -84,7 +84,6 @@ def test_the_time_limit_ends_it_with_124(env: dict[str, str]) -> None:
     [
         (["--provider", "e2b"], "does not serve the provider 'e2b'", "--provider"),
         (["--provider", "container"], "does not serve the provider 'container'", "--provider"),
-        (["--network", "[::1]:80"], "IPv4 address only", "Name the host"),
     ],
 )
 def test_no_sandbox_is_125_with_the_cause_and_the_fix(

@@ -26,7 +26,10 @@ def test_lists_and_pairs_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch
     """Blanks around the parts do not count, and a key may hold a colon."""
     monkeypatch.setenv("PATCHKILN_GIT_ALLOW", "http://127.0.0.1:9000/, file:///srv/repos/")
     monkeypatch.setenv("PATCHKILN_API_KEYS", "ci:abc:def, me:xyz")
+    monkeypatch.setenv("PATCHKILN_NETWORK_ALLOW", "10.1.2.3:5000, fd00::1")
     settings = load_settings()
+    assert [str(entry.address) for entry in settings.network_allow] == ["10.1.2.3", "fd00::1"]
+    assert [entry.port for entry in settings.network_allow] == [5000, None]
     assert settings.git_allow == ("http://127.0.0.1:9000/", "file:///srv/repos/")
     keys = {name: key.get_secret_value() for name, key in settings.api_keys.items()}
     assert keys == {"ci": "abc:def", "me": "xyz"}
@@ -53,6 +56,7 @@ def test_the_names_of_the_command_line_are_known(
         ("PATCHKILN_DATADIR", "/x", "Did you mean PATCHKILN_DATA_DIR?"),
         ("PATCHKILN_HOST", "192.0.2.1", "PATCHKILN_API_KEYS=name:key, or PATCHKILN_OPEN=1"),
         ("PATCHKILN_PORT", "70000", "PATCHKILN_PORT"),
+        ("PATCHKILN_NETWORK_ALLOW", "git.corp", "no IP address"),
         ("PATCHKILN_SANDBOX", "e2b", "this version serves local"),
         ("PATCHKILN_DATABASE_URL", "postgresql://u:hush@h/db", "sqlite:///PATH"),
         ("PATCHKILN_API_KEYS", "hush", "name:key"),

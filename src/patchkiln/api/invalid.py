@@ -114,7 +114,7 @@ def _names(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
 
 _CHOICES: Mapping[tuple[str | int, ...], str] = {
     ("body", "checks"): "Write 'auto', 'off' or a list of commands.",
-    ("body", "network"): "Write 'off'; a list of hosts is not served yet.",
+    ("body", "network"): "Write 'off' or a list of hosts, such as [\"pypi.org\"].",
 }
 _FORMS: Mapping[tuple[str | int, ...], str] = {
     ("body", "model"): "Write it as provider:name, for example anthropic:claude-sonnet-4-5.",

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from patchkiln.api.config import ApiConfig
+from patchkiln.domain.network import parse_network_rule
 from patchkiln.domain.repository import check_ref, parse_repository_url
 from patchkiln.domain.run import RunRequest
 from patchkiln.errors import InvalidRequest, NotSupported
@@ -138,7 +139,8 @@ class CodeRequest(_Body):
     ] = Field(default_factory=dict[str, str], description="Given back with the run, as it is.")
     setup: Commands = Field(default_factory=list[str], description="Not served yet.")
     network: Literal["off"] | Listed = Field(
-        default="off", description="`off`; a list of hosts is not served yet."
+        default="off",
+        description="`off`, or the hosts that commands may reach: `HOST[:PORT]`, `*.DOMAIN`, `*`.",
     )
     candidates: int = Field(
         default=1, ge=1, le=8, description="1; more attempts side by side are not served yet."
@@ -171,6 +173,7 @@ class CodeRequest(_Body):
             agent=self._agent(config),
             sandbox=self._sandbox(config),
             checks=self._checks(),
+            network=self._network(),
             limits=config.limits.lowered_by(
                 usd=limits.usd, tokens=limits.tokens, turns=limits.turns, minutes=limits.minutes
             ),
@@ -183,7 +186,6 @@ class CodeRequest(_Body):
         clone = self.clone
         asked = {
             "setup": self.setup,
-            "network": self.network != "off",
             "candidates": self.candidates > 1,
             "requireApproval": self.require_approval,
             "deliver": self.deliver != "patch",
@@ -210,6 +212,11 @@ class CodeRequest(_Body):
         if self.sandbox is None:
             return config.sandboxes[0]
         return _one_of(self.sandbox, config.sandboxes, "sandbox")
+
+    def _network(self) -> tuple[str, ...]:
+        if isinstance(self.network, list):
+            return tuple(dict.fromkeys(str(parse_network_rule(text)) for text in self.network))
+        return ()
 
     def _checks(self) -> tuple[str, ...] | None:
         if isinstance(self.checks, list):

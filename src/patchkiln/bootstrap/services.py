@@ -54,6 +54,7 @@ async def open_engine(
             sandboxes={provider.name: provider},
             agents=agent_factories(settings),
             git_allow=(*settings.git_allow, *allow),
+            network_allow=settings.network_allow,
             check_timeout_s=settings.check_timeout_s,
         )
         limits = EngineLimits(

@@ -1,15 +1,17 @@
 """Reads the values of options; each function raises `ArgumentTypeError` with what to write."""
 
 import math
+import os
 import re
 from argparse import ArgumentTypeError
 
-from patchkiln.domain.network import NetworkRule, parse_network_rule
+from patchkiln.domain.network import Credential, NetworkRule, parse_network_rule
 from patchkiln.errors import InvalidRequest
 
 MAX_PAGE = 200
 MIN_MEMORY_BYTES = 16 << 20
 _SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
 _SIZE = re.compile(r"(\d+)([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
@@ -38,9 +40,26 @@ def memory_bytes(value: str) -> int:
 def network_rules(value: str) -> tuple[NetworkRule, ...]:
     """Read a comma-separated list of hosts, each with an optional port."""
     try:
-        return tuple(parse_network_rule(entry) for entry in value.split(",") if entry.strip())
+        return tuple(dict.fromkeys(parse_network_rule(entry) for entry in value.split(",")))
     except InvalidRequest as error:
         raise ArgumentTypeError(error.message) from error
+
+
+def credential(value: str) -> tuple[str, Credential]:
+    """Read ``HOST=[HEADER:]VARIABLE`` as the host and what the named variable holds."""
+    host, _, source = value.partition("=")
+    header, colon, variable = source.rpartition(":")
+    secret = os.environ.get(variable)
+    if not host or not variable or (colon and not _HEADER.fullmatch(header)):
+        raise ArgumentTypeError(
+            f"'{value}' is no credential, such as api.example.com=API_TOKEN "
+            "or api.example.com=X-Api-Key:API_TOKEN"
+        )
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise ArgumentTypeError(f"the variable {variable} holds nothing that a header could carry")
+    if colon:
+        return host.lower(), Credential(header=header, value=secret)
+    return host.lower(), Credential(header="Authorization", value=f"Bearer {secret}")
 
 
 def page_size(value: str) -> int:

@@ -90,11 +90,23 @@ def _add_run(commands: _Commands) -> None:
         metavar="auto|off|COMMAND",
         help="what judges the change; a command may be given several times (default: auto)",
     )
+    _add_network(parser)
     parser.add_argument("--output", metavar="FILE", help="write the patch there, not to stdout")
     parser.add_argument("--apply", action="store_true", help="apply the patch to the local clone")
     _add_json(parser, "the events as JSON lines on stdout; the patch only with --output")
     parser.add_argument(
         "--server", metavar="URL", help="run it on that server instead of in this process"
+    )
+
+
+def _add_network(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--network",
+        metavar="HOST[,HOST]",
+        type=arguments.network_rules,
+        default=(),
+        help="hosts that commands may reach: a name, *.domain or an address, each with an "
+        "optional :port (default: none; without a port: 443 and 80)",
     )
 
 
@@ -111,12 +123,15 @@ def _add_sandbox(commands: _Commands) -> None:
     parser.add_argument(
         "--workspace", metavar="DIR", help="copied in as the work directory, never written back"
     )
+    _add_network(parser)
     parser.add_argument(
-        "--network",
-        metavar="HOST[,HOST]",
-        type=arguments.network_rules,
-        default=(),
-        help="hosts it may reach, each with an optional :port (default: none; ports 443 and 80)",
+        "--credential",
+        metavar="HOST=[HEADER:]VARIABLE",
+        type=arguments.credential,
+        action="append",
+        default=[],
+        help="send that variable's value to HOST as HEADER, outside of the sandbox's sight "
+        "(default: as a bearer token)",
     )
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=arguments.seconds, help="end the command after that"

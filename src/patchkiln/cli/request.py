@@ -4,6 +4,7 @@ from argparse import Namespace
 
 from patchkiln.cli.local_clone import LocalClone
 from patchkiln.domain.event import JsonValue
+from patchkiln.domain.network import NetworkRule
 
 
 def body_of(arguments: Namespace, clone: LocalClone | None) -> dict[str, JsonValue]:
@@ -15,8 +16,13 @@ def body_of(arguments: Namespace, clone: LocalClone | None) -> dict[str, JsonVal
         "agent": arguments.agent,
         "model": arguments.model,
         "checks": _checks(arguments.checks),
+        "network": _network(arguments.network),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _network(rules: tuple[NetworkRule, ...]) -> JsonValue:
+    return [str(rule) for rule in rules] or None
 
 
 def _checks(values: list[str] | None) -> JsonValue:

@@ -1,6 +1,7 @@
 """``patchkiln sandbox run``: one command in a fresh sandbox, its streams and exit code as ours."""
 
 import asyncio
+import ipaddress
 import os
 import sys
 from argparse import Namespace
@@ -13,7 +14,12 @@ from patchkiln.cli import print_error
 from patchkiln.cli.exit_codes import ExitCode
 from patchkiln.cli.standard_input import standard_input
 from patchkiln.cli.workspace import copy_in
-from patchkiln.domain.network import NetworkPolicy
+from patchkiln.domain.network import (
+    AllowedAddress,
+    NetworkPolicy,
+    NetworkRefusal,
+    NetworkRule,
+)
 from patchkiln.errors import InvalidRequest, SandboxError, SandboxUnavailable
 from patchkiln.ports.execution import ExitReason
 from patchkiln.ports.sandbox import (
@@ -71,8 +77,9 @@ async def _run(arguments: Namespace, command: Sequence[str], workspace: Path | N
             f"This version does not serve the provider '{arguments.provider}'.",
             remedy="Leave --provider out: the local sandbox needs no account and no daemon.",
         )
-    async with open_sandboxes(load_settings()) as provider:
-        sandbox = await _made(provider, arguments)
+    settings = load_settings()
+    async with open_sandboxes(settings) as provider:
+        sandbox = await _made(provider, arguments, settings.network_allow)
         try:
             if workspace is not None:
                 await copy_in(sandbox, workspace)
@@ -81,16 +88,54 @@ async def _run(arguments: Namespace, command: Sequence[str], workspace: Path | N
             await sandbox.destroy()
 
 
-async def _made(provider: SandboxProvider, arguments: Namespace) -> Sandbox:
+async def _made(
+    provider: SandboxProvider, arguments: Namespace, addresses: tuple[AllowedAddress, ...]
+) -> Sandbox:
     isolation = await provider.isolation()
     if isolation.level is IsolationLevel.NONE:
         raise SandboxUnavailable(isolation.reason, remedy=isolation.remedy)
     memory = arguments.memory
     limits = SandboxLimits() if memory is None else SandboxLimits(memory_bytes=memory)
-    # Named by the person at this terminal, so a private address is meant.
-    rules = tuple(replace(rule, trusted=True) for rule in arguments.network)
-    network = NetworkPolicy(rules=rules)
-    return await provider.create(SandboxSpec(id=new_sandbox_id(), limits=limits, network=network))
+    spec = SandboxSpec(
+        id=new_sandbox_id(),
+        limits=limits,
+        network=NetworkPolicy(rules=_rules(arguments), addresses=addresses),
+        on_refused=_tell_refusal,
+    )
+    return await provider.create(spec)
+
+
+def _rules(arguments: Namespace) -> tuple[NetworkRule, ...]:
+    """Join the hosts with their credentials.
+
+    Addresses, and this machine's own name, were written by the person at this terminal: a private
+    one is meant. What another name leads to, its owner decides.
+    """
+    credentials = dict(arguments.credential)
+    rules = tuple(
+        replace(rule, trusted=_is_exact(rule.host), credential=credentials.pop(rule.host, None))
+        for rule in arguments.network
+    )
+    if credentials:
+        raise InvalidRequest(
+            f"--credential names {', '.join(credentials)}, which --network does not.",
+            field="--credential",
+            remedy="Name the host in --network as well, in the same spelling.",
+        )
+    return rules
+
+
+def _is_exact(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
+
+
+def _tell_refusal(refusal: NetworkRefusal) -> None:
+    place = f"{refusal.host}, port {refusal.port}"
+    print(f"patchkiln: not reached: {place}: {refusal.rule}", file=sys.stderr)
 
 
 async def _pass_through(sandbox: Sandbox, command: Sequence[str], timeout_s: float | None) -> int:

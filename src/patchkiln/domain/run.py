@@ -21,6 +21,7 @@ RUN_FINISHED = "run.finished"
 SANDBOX_CHOSEN = "sandbox.chosen"
 REPOSITORY_CLONED = "repository.cloned"
 PATCH_MADE = "patch.made"
+NETWORK_REFUSED = "network.refused"
 
 
 class RunStatus(StrEnum):
@@ -46,8 +47,9 @@ class Outcome(StrEnum):
 class RunRequest:
     """What the caller asked for, checked and with the server's defaults filled in.
 
-    ``checks`` is None for automatic detection, empty for none. ``clone_depth`` 0 is the whole
-    history. ``caller`` is the name of the API key, ``anonymous`` without keys.
+    ``checks`` is None for automatic detection, empty for none. ``network`` lists the hosts that may
+    be reached, in the form of `parse_network_rule`. ``clone_depth`` 0 is the whole history.
+    ``caller`` is the name of the API key, ``anonymous`` without keys.
     """
 
     repo_url: str
@@ -58,6 +60,7 @@ class RunRequest:
     agent: str = "recipes"
     sandbox: str = "local"
     checks: tuple[str, ...] | None = None
+    network: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     clone_depth: int = 1
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -88,7 +88,7 @@ class RunEngine:
             return known, False
         self._check_room(request.caller)
         run, created = await self.store.create_run(
-            Run.new(request), _created(request), idempotency=idempotency
+            Run.new(request), await self._created(request), idempotency=idempotency
         )
         if created:
             self._start(run)
@@ -175,6 +175,25 @@ class RunEngine:
                 retry_after_s=RETRY_AFTER_S,
             )
 
+    async def _created(self, request: RunRequest) -> StatusUpdate:
+        """Return a run's first event, which says how far its sandbox isolates."""
+        provider = self._services.sandboxes.get(request.sandbox)
+        isolation = None if provider is None else await provider.isolation()
+        return StatusUpdate(
+            event=RUN_CREATED,
+            message=f"Run created for {request.repository}",
+            type=EventType.INFO,
+            step="init",
+            progress=0,
+            data={
+                "repository": request.repository,
+                "repo_url": request.repo_url,
+                "ref": request.ref,
+                "sandbox": request.sandbox,
+                "isolation": None if isolation is None else isolation.level.value,
+            },
+        )
+
     def _start(self, run: Run) -> None:
         feed = self._feeds[run.id] = Feed()
         execution = RunExecution(run, self._services, feed, self.metrics)
@@ -204,14 +223,3 @@ def _interrupted(run: Run, services: Services) -> RunContext:
     if run.sandbox_id is not None:
         context.sandbox_id = run.sandbox_id
     return context
-
-
-def _created(request: RunRequest) -> StatusUpdate:
-    return StatusUpdate(
-        event=RUN_CREATED,
-        message=f"Run created for {request.repository}",
-        type=EventType.INFO,
-        step="init",
-        progress=0,
-        data={"repository": request.repository, "repo_url": request.repo_url, "ref": request.ref},
-    )

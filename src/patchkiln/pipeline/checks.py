@@ -72,9 +72,6 @@ class _Watched:
     async def wait(self) -> ExitStatus:
         return await self._execution.wait()
 
-    async def kill(self) -> None:
-        await self._execution.kill()
-
 
 def _argv(check: Check) -> list[str]:
     path = check.env.get("PYTHONPATH")

@@ -1,11 +1,18 @@
 """What a run's steps share: what was asked, what the server offers, what earlier steps found."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from patchkiln.domain.check import Check, CheckResult
+from patchkiln.domain.network import (
+    AllowedAddress,
+    NetworkPolicy,
+    NetworkRefusal,
+    parse_network_rule,
+)
 from patchkiln.domain.patch import Patch
 from patchkiln.domain.plan import Plan
 from patchkiln.domain.project import Project
@@ -20,6 +27,7 @@ from patchkiln.ports.sandbox import Sandbox, SandboxProvider, SandboxSpec, new_s
 from patchkiln.ports.store import Store
 
 DEFAULT_CHECK_TIMEOUT_S = 600.0
+MAX_REFUSALS = 1000
 T = TypeVar("T")
 
 
@@ -32,12 +40,17 @@ class Services:
     sandboxes: Mapping[str, SandboxProvider]
     agents: Mapping[str, Callable[[], Awaitable[Agent]]]
     git_allow: tuple[str, ...] = ()
+    network_allow: tuple[AllowedAddress, ...] = ()
     check_timeout_s: float = DEFAULT_CHECK_TIMEOUT_S
 
 
 @dataclass(slots=True, kw_only=True)
 class RunContext:
-    """The state of one run between its steps; a field is None until its step has set it."""
+    """The state of one run between its steps; a field is None until its step has set it.
+
+    ``refusals`` holds what its sandboxes were not allowed to reach, until it is told; None
+    says that the steps are over.
+    """
 
     run: Run
     services: Services
@@ -59,6 +72,9 @@ class RunContext:
     usage: Usage = field(default_factory=Usage)
     outcome: Outcome | None = None
     agent_message: str = ""
+    refusals: asyncio.Queue[NetworkRefusal | None] = field(
+        default_factory=asyncio.Queue[NetworkRefusal | None]
+    )
 
     @property
     def duration_ms(self) -> int:
@@ -91,8 +107,26 @@ class RunContext:
     async def fresh_sandbox(self, *, sandbox_id: str | None = None) -> Sandbox:
         """Return a new sandbox on the untouched base."""
         provider, checkout = require(self.provider), require(self.checkout)
-        spec = SandboxSpec(id=sandbox_id or new_sandbox_id(), base=checkout)
+        spec = SandboxSpec(
+            id=sandbox_id or new_sandbox_id(),
+            base=checkout,
+            network=self.network,
+            on_refused=self._note_refusal,
+        )
         return await provider.create(spec)
+
+    @property
+    def network(self) -> NetworkPolicy:
+        """Return what the run's sandboxes may reach."""
+        return NetworkPolicy(
+            rules=tuple(parse_network_rule(text) for text in self.run.request.network),
+            addresses=self.services.network_allow,
+        )
+
+    def _note_refusal(self, refusal: NetworkRefusal) -> None:
+        """Keep a refusal until it is told; past the bound, the first ones have said enough."""
+        if self.refusals.qsize() < MAX_REFUSALS:
+            self.refusals.put_nowait(refusal)
 
     async def choose_agent(self) -> Agent:
         """Return the agent that the request names. Raises `InvalidRequest` for an unknown one."""

@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from patchkiln.domain.event import EventType, StatusUpdate
-from patchkiln.domain.run import RUN_BUDGET_EXHAUSTED, RUN_CANCELLED, RUN_REFUSED, Outcome
+from patchkiln.domain.run import (
+    NETWORK_REFUSED,
+    RUN_BUDGET_EXHAUSTED,
+    RUN_CANCELLED,
+    RUN_REFUSED,
+    Outcome,
+)
 from patchkiln.errors import BudgetExhausted, InvalidRequest, PatchkilnError, SandboxUnavailable
 from patchkiln.pipeline.context import RunContext
 from patchkiln.pipeline.implementation import take_patch
@@ -29,7 +35,19 @@ class Cancelled(PatchkilnError):
 
 
 async def run_steps(context: RunContext, tell: Tell) -> None:
-    """Run every step in its order; stop early where an outcome is reached without a patch."""
+    """Run every step in its order; stop early where an outcome is reached without a patch.
+
+    What the sandboxes were not allowed to reach is told meanwhile.
+    """
+    telling = asyncio.create_task(_tell_refusals(context, tell))
+    try:
+        await _run_steps(context, tell)
+    finally:
+        context.refusals.put_nowait(None)
+        await telling
+
+
+async def _run_steps(context: RunContext, tell: Tell) -> None:
     for step in STEPS:
         await _run_step(step, context, tell)
         if context.outcome is not None and context.patch is None:
@@ -63,6 +81,18 @@ async def _run_step(step: Step, context: RunContext, tell: Tell) -> None:
             data={"duration_ms": duration_ms},
         )
     )
+
+
+async def _tell_refusals(context: RunContext, tell: Tell) -> None:
+    while refusal := await context.refusals.get():
+        await tell(
+            StatusUpdate(
+                event=NETWORK_REFUSED,
+                message=f"Not reached: {refusal.host}, port {refusal.port}: {refusal.rule}",
+                type=EventType.WARNING,
+                data={"host": refusal.host, "port": refusal.port, "rule": refusal.rule},
+            )
+        )
 
 
 def _outcome(error: PatchkilnError) -> Outcome:

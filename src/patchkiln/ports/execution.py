@@ -58,8 +58,8 @@ class ExitStatus:
     max_rss_bytes: int = 0
 
 
-class Execution(Protocol):
-    """A running command. Iterate it for its output, or `wait` for its end; once."""
+class Readable(Protocol):
+    """What comes out of a running command. Iterate it, or `wait` for its end; once."""
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         """Yield output as it comes; back-pressure reaches the command.
@@ -75,6 +75,10 @@ class Execution(Protocol):
         Raises `SandboxLost` (retryable) where the sandbox died under the command.
         """
         ...
+
+
+class Execution(Readable, Protocol):
+    """A running command."""
 
     async def pid(self) -> int:
         """Return the number of the command's process inside the sandbox.
@@ -151,7 +155,7 @@ class _Ends:
 
 
 async def capture(
-    execution: Execution, *, max_bytes: int = DEFAULT_KEPT_OUTPUT_BYTES
+    execution: Readable, *, max_bytes: int = DEFAULT_KEPT_OUTPUT_BYTES
 ) -> CapturedOutput:
     """Run a command to its end and keep the ends of its output, in bounded memory."""
     kept = {"stdout": _Ends(max_bytes), "stderr": _Ends(max_bytes)}

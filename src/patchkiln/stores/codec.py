@@ -83,6 +83,7 @@ def _request_json(request: RunRequest) -> dict[str, JsonValue]:
         "agent": request.agent,
         "sandbox": request.sandbox,
         "checks": request.checks,
+        "network": request.network,
         "limits": request.limits.as_json(),
         "clone_depth": request.clone_depth,
         "metadata": dict(request.metadata),
@@ -101,6 +102,7 @@ def _request_of(data: dict[str, Any]) -> RunRequest:
         agent=data["agent"],
         sandbox=data["sandbox"],
         checks=None if checks is None else tuple(checks),
+        network=tuple(data.get("network", ())),  # rows of the first days have none
         limits=Limits(**data["limits"]),
         clone_depth=data["clone_depth"],
         metadata=data["metadata"],

@@ -63,7 +63,8 @@ FAULTY: list[tuple[Mapping[str, Any], list[str | int], str]] = [
     ({**BODY, "metadata": {"a": "x" * 1024}}, ["metadata"], "value_error"),
     ({**BODY, "metadata": {"a": 1}}, ["metadata", "a"], "string_type"),
     ({**BODY, "setup": ["make"]}, ["setup"], "not_supported"),
-    ({**BODY, "network": ["pypi.org"]}, ["network"], "not_supported"),
+    ({**BODY, "network": ["http://pypi.org"]}, ["network"], "invalid_request"),
+    ({**BODY, "network": ["pypi.org"] * 101}, ["network"], "too_long"),
     ({**BODY, "candidates": 2}, ["candidates"], "not_supported"),
     ({**BODY, "requireApproval": True}, ["requireApproval"], "not_supported"),
     ({**BODY, "require_approval": True}, ["requireApproval"], "not_supported"),
@@ -116,7 +117,7 @@ async def test_a_wrong_field_is_refused_by_name(
     ("fields", "sentence"),
     [
         ({"checks": "maybe"}, "Write 'auto', 'off' or a list of commands."),
-        ({"network": "on"}, "Write 'off'; a list of hosts is not served yet."),
+        ({"network": "on"}, "Write 'off' or a list of hosts, such as [\"pypi.org\"]."),
         ({"prompt": "a\ud800b"}, "must not contain half a surrogate pair"),
         ({"prompt": " "}, "must say what to do"),
         ({"model": "gpt"}, "Write it as provider:name, for example anthropic:claude-sonnet-4-5."),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from patchkiln.cli import arguments
+from patchkiln.domain.network import Credential
 
 
 @pytest.mark.parametrize(
@@ -25,30 +26,55 @@ def test_memory_takes_bytes_and_suffixes(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "pairs"),
+    ("text", "rules"),
     [
-        ("pypi.org", (("pypi.org", 443), ("pypi.org", 80))),
-        ("pypi.org:8443", (("pypi.org", 8443),)),
-        ("127.0.0.1:80, 127.0.0.1:80", (("127.0.0.1", 80),)),
-        ("[::1]:8000", (("::1", 8000),)),
-        ("a.b:1,c_d:2", (("a.b", 1), ("c_d", 2))),
+        ("pypi.org", ["pypi.org"]),
+        ("PyPI.org:8443,*.pypi.org", ["pypi.org:8443", "*.pypi.org"]),
+        ("127.0.0.1:80, 127.0.0.1:80", ["127.0.0.1:80"]),
+        ("[::1]:8000", ["[::1]:8000"]),
     ],
 )
-def test_hosts_are_exact_names_with_a_port(text: str, pairs: tuple[tuple[str, int], ...]) -> None:
-    """A host stands for its own name alone; without a port for 443 and 80. None is kept twice."""
-    assert arguments.hosts(text) == pairs
+def test_hosts_are_a_list_without_doubles(text: str, rules: list[str]) -> None:
+    """Each stands for the rule that is written so."""
+    assert [str(rule) for rule in arguments.network_rules(text)] == rules
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "value"),
+    [
+        ("A.example=TOKEN", "Authorization", "Bearer s3cret"),
+        ("a.example=X-Api-Key:TOKEN", "X-Api-Key", "s3cret"),
+    ],
+)
+def test_a_credential_comes_from_a_variable(
+    monkeypatch: pytest.MonkeyPatch, text: str, header: str, value: str
+) -> None:
+    """The command line names the variable, so that the value shows in no list of processes."""
+    monkeypatch.setenv("TOKEN", "s3cret")
+    assert arguments.credential(text) == ("a.example", Credential(header=header, value=value))
+
+
+def test_a_credential_that_no_header_could_carry_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line end in it would write headers of its own; the refusal does not show the value."""
+    monkeypatch.setenv("TOKEN", "s3cret\r\nX-Other: 1")
+    with pytest.raises(ArgumentTypeError, match="variable TOKEN") as refusal:
+        arguments.credential("a.example=TOKEN")
+    assert "s3cret" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     ("read", "text", "says"),
     [
-        (arguments.hosts, "*.pypi.org", "not served yet"),
-        (arguments.hosts, "https://pypi.org", "no host"),
-        (arguments.hosts, "pypi.org:0", "1 to 65535"),
-        (arguments.hosts, "pypi.org:70000", "1 to 65535"),
-        (arguments.hosts, "", "no host"),
-        (arguments.hosts, "a,,b", "no host"),
-        (arguments.hosts, "-x.org", "no host"),
+        (arguments.network_rules, "https://pypi.org", "no host"),
+        (arguments.network_rules, "pypi.org:70000", "no host"),
+        (arguments.network_rules, "", "no host"),
+        (arguments.network_rules, "a,,b", "no host"),
+        (arguments.credential, "a.example", "no credential"),
+        (arguments.credential, "=TOKEN", "no credential"),
+        (arguments.credential, "a.example=X Y:TOKEN", "no credential"),
+        (arguments.credential, "a.example=NOT_SET", "NOT_SET holds nothing"),
         (arguments.memory_bytes, "1.5G", "no size"),
         (arguments.memory_bytes, "-1", "no size"),
         (arguments.memory_bytes, "1M", "too little"),
