@@ -98,6 +98,7 @@ async def test_request_comes_back_as_it_was(store: Store, checks: tuple[str, ...
         agent="builtin",
         sandbox="e2b",
         checks=checks,
+        network=("pypi.org", "*.example.com:8443"),
         limits=Limits(usd=0.25, tokens=10, turns=3, minutes=1.5),
         clone_depth=0,
         metadata={"ticket": "A-1", "": "empty"},
