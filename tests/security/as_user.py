@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 from patchkiln.sandboxes.local import syscalls
+from tests.security import conditions
 
 USER_ID = 54321
 SHOWN = Path("/mnt")
 
 
-def main(data_dir: str) -> None:
+def main(data_dir: str, *narrowed: str) -> None:
     """Show what is needed, give up root, and become the driver."""
     repository = Path(__file__).parents[2]
     packages = Path(next(place for place in sys.path if place.endswith("site-packages")))
@@ -27,13 +28,14 @@ def main(data_dir: str) -> None:
     for name, source in sources.items():
         (SHOWN / name).mkdir()
         syscalls.attach_mount(source, str(SHOWN / name))
+    conditions.prepare(data_dir, narrowed)
     os.setgroups([])
     os.setresgid(USER_ID, USER_ID, USER_ID)
     os.setresuid(USER_ID, USER_ID, USER_ID)
-    _become_driver(prefix, data_dir)
+    _become_driver(prefix, data_dir, *narrowed)
 
 
-def _become_driver(prefix: Path, data_dir: str) -> None:
+def _become_driver(prefix: Path, *driven: str) -> None:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     in_usr = prefix.is_relative_to("/usr")
     python = str((prefix if in_usr else SHOWN / "python") / "bin" / version)
@@ -44,9 +46,9 @@ def _become_driver(prefix: Path, data_dir: str) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": "/nonexistent",
     }
-    arguments = [python, "-m", "tests.security.driver", data_dir]
+    arguments = [python, "-m", "tests.security.driver", *driven]
     os.execve(python, arguments, env)  # noqa: S606 - this is what the test starts
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -23,6 +23,7 @@ from patchkiln.ports.sandbox import (
     new_sandbox_id,
 )
 from patchkiln.sandboxes.local.provider import LocalSandboxes
+from tests.security import conditions
 
 
 class Driver:
@@ -44,7 +45,13 @@ class Driver:
     async def do_isolation(self) -> dict[str, Any]:
         """Run the self-test."""
         isolation = await self._provider.isolation()
-        return {"level": isolation.level, "reason": isolation.reason, "pid": os.getpid()}
+        return {
+            "level": isolation.level,
+            "reason": isolation.reason,
+            "remedy": isolation.remedy,
+            "facts": dict(isolation.facts),
+            "pid": os.getpid(),
+        }
 
     async def do_create(
         self,
@@ -114,4 +121,7 @@ async def serve(data_dir: Path) -> None:
 
 
 if __name__ == "__main__":
+    if os.getuid() == 0:
+        conditions.prepare(sys.argv[1], sys.argv[2:])
+    conditions.narrow(sys.argv[2:])
     asyncio.run(serve(Path(sys.argv[1])))

@@ -52,8 +52,11 @@ class Result:
 class Machine:
     """A driver process that root or an ordinary user runs."""
 
-    def __init__(self, identity: Identity, data_dir: Path) -> None:
-        """Start the driver; its environment holds a secret that no sandbox may see."""
+    def __init__(self, identity: Identity, data_dir: Path, *driven: str) -> None:
+        """Start the driver; its environment holds a secret that no sandbox may see.
+
+        ``driven`` names the conditions that the driver puts itself into first.
+        """
         self.identity: Identity = identity
         self.data_dir = data_dir
         drop = identity == "user" and os.getuid() == 0
@@ -62,7 +65,7 @@ class Machine:
             os.chown(data_dir, USER_ID, USER_ID)
         module = "tests.security.as_user" if drop else "tests.security.driver"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, str(data_dir)],
+            [sys.executable, "-m", module, str(data_dir), *driven],
             cwd=REPOSITORY,
             env={**os.environ, "PATCHKILN_TEST_SECRET": SECRET},
             stdin=subprocess.PIPE,

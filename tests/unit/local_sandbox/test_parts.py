@@ -13,6 +13,7 @@ from patchkiln.errors import SandboxLost, SandboxUnavailable
 from patchkiln.ports import sandbox as port
 from patchkiln.ports.sandbox import IsolationLevel, SandboxSpec
 from patchkiln.sandboxes.local import layout, zygote_process
+from patchkiln.sandboxes.local.facts import MachineFacts
 from patchkiln.sandboxes.local.gate import Gate
 from patchkiln.sandboxes.local.listing import parse_entries, parse_entry, parse_path
 from patchkiln.sandboxes.local.network import Target, plan_listeners
@@ -27,6 +28,7 @@ GOOD = {
     "NoNewPrivs:": "1",
     "Seccomp:": "2",
     "processes": "own",
+    "control": "works",
     "routes": "0",
     "workspace": "writable",
     "overlay": "works",
@@ -34,11 +36,18 @@ GOOD = {
 
 
 def observation(
-    *, cgroup: int = 2, host_uid: int | None = None, changed: dict[str, str] | None = None
+    *,
+    cgroup: int = 2,
+    host_uid: int | None = None,
+    changed: dict[str, str] | None = None,
+    release: str = "6.12.0",
+    shared_proc: bool = False,
 ) -> Observation:
     """Return what a self-test may have seen."""
     return Observation(
         findings={**GOOD, **(changed or {})},
+        machine=MachineFacts(release=release, architecture="x86_64"),
+        shared_proc=shared_proc,
         host_uid=host_uid,
         as_root=True,
         cgroup=cgroup,
@@ -60,6 +69,33 @@ def test_without_control_groups_it_is_level_two_with_the_fix() -> None:
     assert "Delegate=yes" in isolation.remedy
 
 
+def test_a_shared_process_table_is_level_one_with_the_fix() -> None:
+    """The reason says what a box sees, the remedy how to give it a /proc of its own."""
+    isolation = judge(observation(shared_proc=True, changed={"processes": ""}))
+    assert isolation.level is IsolationLevel.MASKED_PROC
+    assert "command lines" in isolation.reason
+    assert "unmask=ALL" in isolation.remedy
+    assert "Delegate=yes" not in isolation.remedy
+    both = judge(observation(shared_proc=True, changed={"processes": ""}, cgroup=0))
+    assert both.level is IsolationLevel.MASKED_PROC
+    assert "Delegate=yes" in both.remedy
+
+
+def test_a_shared_process_table_excuses_nothing_else() -> None:
+    """What a box could open of another process is a fault at every level."""
+    for name in ("exposed", "scores"):
+        seen = observation(shared_proc=True, changed={"processes": "", name: "yes"})
+        assert judge(seen).level is IsolationLevel.NONE
+
+
+def test_an_overlay_that_an_old_kernel_cannot_do_names_the_kernel() -> None:
+    """A fault that is the kernel's is not to be reported as a bug."""
+    isolation = judge(observation(changed={"overlay": ""}, release="6.1.0-25-amd64"))
+    assert isolation.level is IsolationLevel.NONE
+    assert "6.1.0-25-amd64" in isolation.reason
+    assert "Linux 6.6" in isolation.remedy
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -68,6 +104,8 @@ def test_without_control_groups_it_is_level_two_with_the_fix() -> None:
         ("settings", "writable"),
         ("passwords", "visible"),
         ("host", "visible"),
+        ("exposed", "yes"),
+        ("scores", "writable"),
     ],
 )
 def test_any_fault_means_no_isolation(name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 
 from patchkiln.sandboxes.local import hardening, init, loopback, rootfs, syscalls, wire
 from patchkiln.sandboxes.local.cgroups import Doors
-from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOSTNAME
+from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
 
 _CONTROL = 3
@@ -80,7 +80,7 @@ class _BringUp:
         # Before the limits: other boxes' descriptors on their way count with these.
         yield "loopback", self._send_listeners
         yield "pivot", rootfs.enter_root
-        yield "hostname", lambda: syscalls.set_hostname(HOSTNAME)
+        yield "hostname", hardening.name_machine
         yield "resource limits", lambda: hardening.set_resource_limits(limits)
         yield "capabilities", hardening.drop_privileges
         yield "landlock", lambda: hardening.restrict_files(plan)

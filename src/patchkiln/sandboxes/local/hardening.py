@@ -3,7 +3,7 @@
 import resource
 
 from patchkiln.sandboxes.local import landlock, syscalls
-from patchkiln.sandboxes.local.layout import HOME, WORKSPACE
+from patchkiln.sandboxes.local.layout import HOME, HOSTNAME, WORKSPACE
 from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
 from patchkiln.sandboxes.local.seccomp import build_filter
 
@@ -16,6 +16,14 @@ _FILTERS = {
     for counted in (True, False)
     if syscalls.MACHINE in syscalls.SUPPORTED_MACHINES
 }
+
+
+def name_machine() -> None:
+    """Give the box a name of its own; under Podman's default filter it keeps the container's."""
+    try:
+        syscalls.set_hostname(HOSTNAME)
+    except PermissionError:
+        return
 
 
 def set_resource_limits(limits: LimitsPlan) -> None:

@@ -6,6 +6,23 @@ while read -r key value _; do
 done </proc/self/status
 set -- "$1" /proc/[0-9]*
 [ $# -lt 6 ] && echo "processes own"
+# The numbers of /proc may be another namespace's, and $$ is not.
+read -r own _ </proc/self/stat
+[ -e "/proc/$own/root/etc" ] && true 2>/dev/null <"/proc/$own/environ" && echo "control works"
+exposed=
+scores=
+for process in /proc/[0-9]*; do
+    [ "$process" = "/proc/$own" ] && continue
+    for inside in environ maps mem; do
+        true 2>/dev/null <"$process/$inside" && exposed=yes
+    done
+    for inside in root/etc cwd/. fd/0 ns/pid; do
+        [ -e "$process/$inside" ] && exposed=yes
+    done
+    true 2>/dev/null >>"$process/oom_score_adj" && scores=writable
+done
+echo "exposed $exposed"
+echo "scores $scores"
 routes=0
 while read -r _; do routes=$((routes + 1)); done </proc/net/route
 echo "routes $((routes - 1))"

@@ -11,6 +11,7 @@ from patchkiln.ports.sandbox import Isolation, IsolationLevel, SandboxSpec, new_
 from patchkiln.sandboxes.local import selftest, syscalls
 from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
 from patchkiln.sandboxes.local.diff import clean_room_diff
+from patchkiln.sandboxes.local.facts import read_facts
 from patchkiln.sandboxes.local.maker import BoxMaker
 from patchkiln.sandboxes.local.planning import settle_places
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
@@ -102,6 +103,7 @@ class LocalSandboxes:
             await made.sandbox.destroy()
         return selftest.Observation(
             findings=findings,
+            machine=read_facts(),
             host_uid=uid,
             as_root=made.zygote.as_root,
             cgroup=made.zygote.cgroup,
@@ -111,7 +113,7 @@ class LocalSandboxes:
 
 
 def _explain(failure: StepFailed) -> tuple[str, str]:
-    return explain(failure.step, failure.number, as_root=os.getuid() == 0)
+    return explain(failure.step, failure.number, read_facts())
 
 
 def _probe_base(directory: Path) -> Checkout:

@@ -9,39 +9,64 @@ from pathlib import Path
 
 from patchkiln.ports.execution import capture
 from patchkiln.ports.sandbox import Isolation, IsolationLevel, Sandbox
-from patchkiln.sandboxes.local import syscalls
+from patchkiln.sandboxes.local.diagnosis import UNMASK, Diagnosis, explain_overlay
+from patchkiln.sandboxes.local.facts import MachineFacts
 from patchkiln.sandboxes.local.layout import BOX_UID, HOST_GID, HOST_UID
 
 _TIMEOUT_S = 20.0
 _NO_CAPABILITIES = "0" * 16
 _SECCOMP_FILTER = "2"
+_OVERLAY = "overlay"
+_PROCESSES = "processes"
 # What the probe must print, and what a line that is missing or other means.
 _EXPECTED = {
     "Uid:": (str(BOX_UID), "commands do not run as the box's own user"),
     "CapEff:": (_NO_CAPABILITIES, "commands keep capabilities"),
     "NoNewPrivs:": ("1", "commands could gain privileges"),
     "Seccomp:": (_SECCOMP_FILTER, "the seccomp filter does not hold"),
-    "processes": ("own", "other processes are visible"),
+    _PROCESSES: ("own", "other processes are visible"),
+    "control": ("works", "the probe cannot look at processes"),
+    "exposed": ("", "the inside of other processes is visible"),
+    "scores": ("", "other processes can be put at a disadvantage"),
     "routes": ("0", "there is a way to the network"),
     "system": ("", "/usr can be written"),
     "settings": ("", "/etc can be written"),
     "passwords": ("", "the host's passwords are visible"),
     "host": ("", "the host's files are visible"),
     "workspace": ("writable", "the workspace cannot be written"),
-    "overlay": ("works", "directories of the workspace cannot be replaced"),
+    _OVERLAY: ("works", "directories of the workspace cannot be replaced"),
 }
+_NO_CGROUP = Diagnosis(
+    "There is no control group that the server may write, so that each sandbox watches over its "
+    "own memory.",
+    "Start the server by 'systemd-run --user --scope -p Delegate=yes', set Delegate=yes in its "
+    "unit, or start it as root.",
+)
+_SHARED_PROC = Diagnosis(
+    "This container hides parts of its /proc, so that each sandbox is shown the container's: it "
+    "sees names, command lines, users, mounts and connections of the container's processes, "
+    "cannot signal or open them, and finds its own under other numbers.",
+    UNMASK,
+)
+# A second fence: without it namespaces, rights and the filter hold alone.
+_NO_LANDLOCK = "missing (a second fence around files): use Linux 5.13 or newer with it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the self-test found out about a box."""
+    """What the self-test found out about a box.
+
+    ``shared_proc``: it was shown the machine's own ``/proc``, for want of one of its own.
+    """
 
     findings: Mapping[str, str]
+    machine: MachineFacts
     host_uid: int | None
     as_root: bool
     cgroup: int
     landlock: int
     python: str | None
+    shared_proc: bool = False
 
 
 async def probe(box: Sandbox, hidden: Path) -> dict[str, str]:
@@ -84,47 +109,52 @@ def judge(seen: Observation) -> Isolation:
     """Return the level, with the reason why it is no higher and the fix."""
     faults = _faults(seen)
     if faults:
-        return Isolation(
-            level=IsolationLevel.NONE,
-            reason=f"The sandbox failed its own test: {'; '.join(faults)}.",
-            remedy="Report it as a bug, with the output of 'patchkiln doctor'.",
-            facts=_facts(seen),
-        )
+        return _failed(seen, faults)
+    if seen.shared_proc:
+        level, lacks = IsolationLevel.MASKED_PROC, [_SHARED_PROC]
+    else:
+        level, lacks = IsolationLevel.FULL if seen.cgroup else IsolationLevel.NO_CGROUP, []
     if not seen.cgroup:
-        return Isolation(
-            level=IsolationLevel.NO_CGROUP,
-            reason="There is no control group that the server may write, so that each sandbox "
-            "watches over its own memory.",
-            remedy="Start the server by 'systemd-run --user --scope -p Delegate=yes', set "
-            "Delegate=yes in its unit, or start it as root.",
-            facts=_facts(seen),
-        )
+        lacks.append(_NO_CGROUP)
     return Isolation(
-        level=IsolationLevel.FULL,
-        reason="Every part of the isolation works.",
+        level=level,
+        reason=" ".join(lack.reason for lack in lacks) or "Every part of the isolation works.",
+        remedy=" ".join(lack.remedy for lack in lacks),
         facts=_facts(seen),
     )
 
 
-def _faults(seen: Observation) -> list[str]:
-    faults = [
-        text
+def _failed(seen: Observation, faults: Mapping[str, str]) -> Isolation:
+    cause = explain_overlay(seen.machine) if set(faults) == {_OVERLAY} else None
+    reason, remedy = cause or Diagnosis(
+        f"The sandbox failed its own test: {'; '.join(faults.values())}.",
+        "Report it as a bug, with the output of 'patchkiln doctor'.",
+    )
+    return Isolation(level=IsolationLevel.NONE, reason=reason, remedy=remedy, facts=_facts(seen))
+
+
+def _faults(seen: Observation) -> dict[str, str]:
+    faults = {
+        name: text
         for name, (expected, text) in _EXPECTED.items()
         if seen.findings.get(name, "") != expected
-    ]
+    }
+    if seen.shared_proc:
+        faults.pop(_PROCESSES, None)
     expected_uid = HOST_UID if seen.as_root else os.getuid()
     if seen.host_uid not in {None, expected_uid}:
-        faults.append("the box is another user of this machine than it should be")
+        faults["host_uid"] = "the box is another user of this machine than it should be"
     return faults
 
 
 def _facts(seen: Observation) -> dict[str, str]:
     version = seen.landlock
     return {
-        "kernel": f"Linux {os.uname().release} {syscalls.MACHINE}",
+        "kernel": f"Linux {seen.machine.release} {seen.machine.architecture}",
         "started by": "root" if seen.as_root else "an ordinary user",
         "control groups": f"version {seen.cgroup}" if seen.cgroup else "none that may be written",
-        "landlock": f"version {version}" if version else "missing: use Linux 5.13 or newer with it",
+        "process table": "the container's" if seen.shared_proc else "its own",
+        "landlock": f"version {version}" if version else _NO_LANDLOCK,
         "seccomp": "filter",
         "python in the sandbox": seen.python or "none",
     }
