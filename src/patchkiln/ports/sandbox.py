@@ -63,11 +63,14 @@ class Isolation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxLimits:
-    """Hard limits of one sandbox. ``disk_bytes`` bounds the workspace's changes."""
+    """Hard limits of one sandbox.
+
+    ``disk_bytes`` bounds all that it changes or adds in the workspace, the home directory and /tmp,
+    together with what the snapshot that it began from holds of such changes.
+    """
 
     memory_bytes: int = 4 << 30
     disk_bytes: int = 2 << 30
-    tmp_bytes: int = 1 << 30
     processes: int = 512
     open_files: int = 1024
 

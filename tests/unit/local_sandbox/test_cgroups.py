@@ -19,8 +19,7 @@ from patchkiln.sandboxes.local.plan import LimitsPlan
 LIMITS: LimitsPlan = {
     "memory_bytes": 1 << 28,
     "disk_bytes": 0,
-    "tmp_bytes": 0,
-    "home_bytes": 0,
+    "file_bytes": 0,
     "shm_bytes": 0,
     "processes": 77,
     "open_files": 0,

@@ -15,6 +15,7 @@ from patchkiln.ports.sandbox import IsolationLevel, SandboxSpec
 from patchkiln.sandboxes.local import layout, zygote_process
 from patchkiln.sandboxes.local.facts import MachineFacts
 from patchkiln.sandboxes.local.gate import Gate
+from patchkiln.sandboxes.local.generation import Origin
 from patchkiln.sandboxes.local.listing import parse_entries, parse_entry, parse_path
 from patchkiln.sandboxes.local.network import Target, plan_listeners
 from patchkiln.sandboxes.local.planning import plan_box
@@ -178,7 +179,7 @@ def test_what_is_no_host_is_refused(host: str) -> None:
 def test_an_id_that_is_no_name_is_a_mistake(name: str) -> None:
     """It becomes part of paths and of mount options."""
     with pytest.raises(ValueError, match="letters, digits"):
-        plan_box(SandboxSpec(id=name), Tools())
+        plan_box(SandboxSpec(id=name), Tools(), Origin())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn, TypeAlias
 
-from patchkiln.sandboxes.local import hardening, init, loopback, rootfs, syscalls, wire
+from patchkiln.sandboxes.local import disk, hardening, init, loopback, rootfs, syscalls, wire
 from patchkiln.sandboxes.local.cgroups import Doors
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
@@ -73,8 +73,8 @@ class _BringUp:
         yield "system", rootfs.share_system
         yield "proc", rootfs.mount_proc
         yield "devices", lambda: rootfs.mount_own_devices(limits)
-        yield "scratch", lambda: rootfs.mount_scratch(plan)
-        yield "workspace", lambda: rootfs.mount_workspace(plan, self._birth.base)
+        yield "scratch", lambda: disk.mount_scratch(plan)
+        yield "workspace", lambda: disk.mount_workspace(plan, self._birth.base)
         yield "mounts", lambda: rootfs.attach_mounts(plan, self._birth.mounts)
         yield "host names", lambda: rootfs.name_hosts(plan)
         # Before the limits: other boxes' descriptors on their way count with these.

@@ -43,6 +43,7 @@ class Reply:
     step: str = ""
     as_root: bool = False
     cgroup: int = 0
+    disk_bytes: int = 0
 
 
 _TYPES: dict[str, type] = {

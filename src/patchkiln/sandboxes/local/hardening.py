@@ -28,11 +28,9 @@ def name_machine() -> None:
 
 def set_resource_limits(limits: LimitsPlan) -> None:
     """Set the limits of each process; that on processes counts all of the box's user together."""
-    # Above every disk, which is to be full before a signal ends the writer; against sparse giants.
-    largest_file = 2 * max(limits["disk_bytes"], limits["tmp_bytes"])
     wanted = {
         resource.RLIMIT_CORE: _NO_CORE_BYTES,
-        resource.RLIMIT_FSIZE: largest_file,
+        resource.RLIMIT_FSIZE: limits["file_bytes"],
         resource.RLIMIT_MEMLOCK: _LOCKED_MEMORY_BYTES,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_NOFILE: limits["open_files"],

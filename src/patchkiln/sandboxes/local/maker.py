@@ -1,92 +1,58 @@
 """Makes boxes through the zygote, which it starts, and starts anew should it have died."""
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
-from patchkiln.domain.patch import Patch
 from patchkiln.errors import SandboxLost, SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxSpec
 from patchkiln.sandboxes.local.channel import Channel
-from patchkiln.sandboxes.local.environment import environment
-from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
+from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
+from patchkiln.sandboxes.local.facts import read_facts
+from patchkiln.sandboxes.local.generation import Generation, Origin
 from patchkiln.sandboxes.local.network import Gateway, targets
-from patchkiln.sandboxes.local.plan import BoxPlan
+from patchkiln.sandboxes.local.plan import Purpose
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_box
-from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from patchkiln.sandboxes.local.tools import Tools
-from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
-
-_NEW_ID = "Give each sandbox an id of its own."
-
-# Compares the layer of a box, which its spec describes, in a fresh one.
-Review: TypeAlias = Callable[[SandboxSpec], Awaitable[Patch]]
-
-
-class MadeBox(NamedTuple):
-    """A box, its first process's pid on this machine, and the zygote that it came from."""
-
-    sandbox: LocalSandbox
-    pid: int
-    zygote: ZygoteProcess
+from patchkiln.sandboxes.local.zygote_process import StepFailed, ZygoteProcess
 
 
 class BoxMaker:
-    """Owns the zygote and knows every box that is alive."""
+    """Owns the zygote. ``tools`` are what boxes are lent."""
 
-    def __init__(self, staging: Path, review: Review) -> None:
-        """Take the zygote's own directory, and what compares a box's layer with its base."""
+    def __init__(self, staging: Path) -> None:
+        """Take the zygote's own directory."""
+        self.tools = Tools()
         self._staging = staging
-        self._review = review
         self._starting = asyncio.Lock()
         self._zygote: ZygoteProcess | None = None
-        self._names: set[str] = set()
-        self._alive: dict[str, LocalSandbox] = {}
 
-    async def make(self, spec: SandboxSpec, tools: Tools, *, reviews: str | None = None) -> MadeBox:
-        """Make a box. Raises `StepFailed`, `SandboxUnavailable` and `OSError`."""
-        plan = plan_box(spec, tools, reviews=reviews)
-        if spec.id in self._names:
-            raise SandboxUnavailable(f"There is a sandbox {spec.id} already.", remedy=_NEW_ID)
-        self._names.add(spec.id)
-        try:
-            return await self._make(spec, tools, plan)
-        except BaseException:
-            self._names.discard(spec.id)
-            raise
+    async def make(
+        self, spec: SandboxSpec, origin: Origin, *, name: str, purpose: Purpose = "work"
+    ) -> Generation:
+        """Make a box. Raises `SandboxUnavailable` with the cause and the fix."""
+        plan = plan_box(spec, self.tools, origin, name=name, purpose=purpose)
+        async with _explained():
+            zygote = await self._running_zygote()
+            if zygote.as_root and spec.mounts:
+                await asyncio.to_thread(give_writable_mounts, spec)
+            line, listeners, pid = await zygote.create(plan)
+        return Generation(
+            name=name,
+            origin=origin,
+            channel=Channel(line, _lost),
+            gateway=Gateway(targets(spec.network), listeners),
+            pid=pid,
+            zygote=zygote,
+        )
 
     async def close(self) -> None:
-        """Destroy every box and end the zygote. Idempotent."""
-        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._alive.values())))
+        """End the zygote, and with it every box. Idempotent."""
         async with self._starting:
             zygote, self._zygote = self._zygote, None
             if zygote is not None:
                 await zygote.stop()
-
-    async def _make(self, spec: SandboxSpec, tools: Tools, plan: BoxPlan) -> MadeBox:
-        zygote = await self._running_zygote()
-        if zygote.as_root and spec.mounts:
-            await asyncio.to_thread(give_writable_mounts, spec)
-        line, listeners, pid = await zygote.create(plan)
-        sandbox = LocalSandbox(
-            spec.id,
-            Channel(line, _lost),
-            Gateway(targets(spec.network), listeners),
-            env={**environment(own_python=tools.own_python is not None), **spec.env},
-            give_pipe=_give_pipe if zygote.as_root else _keep_pipe,
-            end=partial(self._end, zygote, spec.id),
-            review=partial(self._review, spec),
-        )
-        self._alive[spec.id] = sandbox
-        return MadeBox(sandbox, pid, zygote)
-
-    async def _end(self, zygote: ZygoteProcess, name: str) -> None:
-        await zygote.destroy(name)
-        self._alive.pop(name, None)
-        self._names.discard(name)
 
     async def _running_zygote(self) -> ZygoteProcess:
         async with self._starting:
@@ -98,14 +64,17 @@ class BoxMaker:
             return self._zygote
 
 
-def _give_pipe(descriptor: int) -> None:
-    """Let the box own a pipe, or no command could open its /dev/stderr."""
-    os.fchown(descriptor, HOST_UID, HOST_GID)
-
-
-def _keep_pipe(descriptor: int) -> None:
-    """Leave a pipe as it is: the server's user is the box's."""
-    del descriptor
+@asynccontextmanager
+async def _explained() -> AsyncGenerator[None]:
+    """Say in words for a person why the kernel refused something."""
+    try:
+        yield
+    except StepFailed as failure:
+        reason, remedy = explain(failure.step, failure.number, read_facts())
+        raise SandboxUnavailable(reason, remedy=remedy) from failure
+    except OSError as error:
+        reason, remedy = explain_machine(error)
+        raise SandboxUnavailable(reason, remedy=remedy) from error
 
 
 def _lost() -> SandboxLost:

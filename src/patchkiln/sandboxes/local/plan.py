@@ -3,7 +3,9 @@
 Typed dictionaries, because the zygote starts faster without dataclasses.
 """
 
-from typing import TypedDict
+from typing import Literal, TypeAlias, TypedDict
+
+Purpose: TypeAlias = Literal["work", "review", "flatten"]
 
 
 class MountPlan(TypedDict):
@@ -24,12 +26,11 @@ class ListenerPlan(TypedDict):
 
 
 class LimitsPlan(TypedDict):
-    """Hard limits; ``home_bytes`` bounds the home directory, ``shm_bytes`` /dev/shm."""
+    """Hard limits; ``disk_bytes`` of the box's own layer, ``shm_bytes`` of /dev/shm."""
 
     memory_bytes: int
     disk_bytes: int
-    tmp_bytes: int
-    home_bytes: int
+    file_bytes: int
     shm_bytes: int
     processes: int
     open_files: int
@@ -43,15 +44,18 @@ class SitePlan(TypedDict):
 
 
 class BoxPlan(TypedDict):
-    """One box.
+    """One box, with a layer of its own that bears its name.
 
-    Its workspace is empty, or what lies in ``base`` with a layer of its own above. ``reviews``
-    names the box whose sealed layer lies between, and ``base`` is then shown beside it.
+    Below the layer lie those of ``chain``, the latest first, and below the workspace's ``base``.
+    ``purpose`` is ``work`` but for a box that the server uses for itself: one for ``review`` has
+    the chain below its workspace alone, and shows the base beside it; one to ``flatten`` joins the
+    chain into its own layer and shows nothing.
     """
 
     name: str
+    purpose: Purpose
     base: str | None
-    reviews: str | None
+    chain: list[str]
     mounts: list[MountPlan]
     listeners: list[ListenerPlan]
     limits: LimitsPlan

@@ -5,18 +5,28 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from patchkiln.domain.repository import Checkout
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec
+from patchkiln.sandboxes.local.generation import Origin
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.network import plan_listeners, targets
-from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan, MountPlan
+from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan, MountPlan, Purpose
 from patchkiln.sandboxes.local.tools import Tools
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_SHM_BYTES = 256 << 20
+_MIN_LAYER_BYTES = 4 << 20
 
 
-def plan_box(spec: SandboxSpec, tools: Tools, *, reviews: str | None = None) -> BoxPlan:
-    """Return the plan of a box; ``reviews`` names the box whose sealed layer it shows.
+def plan_box(
+    spec: SandboxSpec,
+    tools: Tools,
+    origin: Origin,
+    *,
+    name: str | None = None,
+    purpose: Purpose = "work",
+) -> BoxPlan:
+    """Return the plan of a box above an origin; its name is the spec's id unless it has another.
 
     Raises `SandboxUnavailable` for a network target that no box can have.
     """
@@ -32,12 +42,13 @@ def plan_box(spec: SandboxSpec, tools: Tools, *, reviews: str | None = None) -> 
         for mount in spec.mounts
     ]
     return {
-        "name": spec.id,
-        "base": None if spec.base is None else str(spec.base.path),
-        "reviews": reviews,
+        "name": name or spec.id,
+        "purpose": purpose,
+        "base": None if origin.base is None else str(origin.base.path),
+        "chain": list(origin.layers),
         "mounts": [*tools.mounts, *mounts],
         "listeners": plan_listeners(targets(spec.network)),
-        "limits": _limits(spec.limits),
+        "limits": _limits(spec.limits, origin.used_bytes),
         "site": tools.site,
     }
 
@@ -58,7 +69,9 @@ def settle_places(spec: SandboxSpec, data_dir: Path, real_data_dir: Path) -> San
         inside = below_data(path)
         return inside if inside.is_relative_to(real_data_dir) else Path(os.path.realpath(path))
 
-    base = spec.base if spec.base is None else replace(spec.base, path=below_data(spec.base.path))
+    base = spec.base
+    if isinstance(base, Checkout):
+        base = replace(base, path=below_data(base.path))
     mounts = tuple(replace(mount, source=settled(mount.source)) for mount in spec.mounts)
     return replace(spec, base=base, mounts=mounts)
 
@@ -70,13 +83,14 @@ def give_writable_mounts(spec: SandboxSpec) -> None:
             os.chown(mount.source, HOST_UID, HOST_GID, follow_symlinks=False)
 
 
-def _limits(limits: SandboxLimits) -> LimitsPlan:
+def _limits(limits: SandboxLimits, used_bytes: int) -> LimitsPlan:
     return {
         "memory_bytes": limits.memory_bytes,
-        "disk_bytes": limits.disk_bytes,
-        "tmp_bytes": limits.tmp_bytes,
-        "home_bytes": limits.tmp_bytes,
-        "shm_bytes": min(limits.tmp_bytes, _MAX_SHM_BYTES),
+        # The layers below count as well; but to delete from them takes a little, too.
+        "disk_bytes": max(limits.disk_bytes - used_bytes, min(limits.disk_bytes, _MIN_LAYER_BYTES)),
+        # Above the disk, which is to be full before a signal ends its writer; against sparse ones.
+        "file_bytes": 2 * limits.disk_bytes,
+        "shm_bytes": min(limits.disk_bytes, _MAX_SHM_BYTES),
         "processes": limits.processes,
         "open_files": limits.open_files,
     }

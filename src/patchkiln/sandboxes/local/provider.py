@@ -4,21 +4,37 @@ import asyncio
 import os
 from pathlib import Path
 
-from patchkiln.domain.patch import Patch
 from patchkiln.domain.repository import Checkout
-from patchkiln.errors import PatchError, SandboxError, SandboxUnavailable
-from patchkiln.ports.sandbox import Isolation, IsolationLevel, SandboxSpec, new_sandbox_id
+from patchkiln.errors import SandboxError, SandboxUnavailable
+from patchkiln.ports.sandbox import (
+    Capability,
+    Isolation,
+    IsolationLevel,
+    SandboxSpec,
+    new_sandbox_id,
+)
 from patchkiln.sandboxes.local import selftest, syscalls
-from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
-from patchkiln.sandboxes.local.diff import clean_room_diff
+from patchkiln.sandboxes.local.diagnosis import explain_machine
 from patchkiln.sandboxes.local.facts import read_facts
+from patchkiln.sandboxes.local.household import Household
 from patchkiln.sandboxes.local.maker import BoxMaker
 from patchkiln.sandboxes.local.planning import settle_places
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from patchkiln.sandboxes.local.tools import Tools, choose_tools, own_python
-from patchkiln.sandboxes.local.zygote_process import StepFailed
 
 _PLACE = Path("sandboxes")
+_CAPABILITIES = frozenset(
+    {
+        Capability.ATTACH,
+        Capability.DISK_LIMIT,
+        Capability.FORK,
+        Capability.HOST_MOUNTS,
+        Capability.MEMORY_LIMIT,
+        Capability.NETWORK,
+        Capability.PROCESS_LIMIT,
+        Capability.SNAPSHOT,
+    }
+)
 
 
 class LocalSandboxes:
@@ -29,15 +45,20 @@ class LocalSandboxes:
         self._data_dir = data_dir.absolute()
         self._real_data_dir = Path(os.path.realpath(data_dir))
         self._place = self._real_data_dir / _PLACE
-        self._maker = BoxMaker(self._place / "staging", self._review)
+        self._maker = BoxMaker(self._place / "staging")
+        self._household = Household(self._maker)
         self._testing = asyncio.Lock()
         self._isolation: Isolation | None = None
-        self._tools = Tools()
 
     @property
     def name(self) -> str:
         """Return ``local``."""
         return "local"
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Return what every box can do."""
+        return _CAPABILITIES
 
     async def isolation(self) -> Isolation:
         """Return the self-test's result."""
@@ -51,39 +72,24 @@ class LocalSandboxes:
         isolation = await self.isolation()
         if isolation.level is IsolationLevel.NONE:
             raise SandboxUnavailable(isolation.reason, remedy=isolation.remedy)
-        return await self._make(settle_places(spec, self._data_dir, self._real_data_dir))
+        return await self._household.make(settle_places(spec, self._data_dir, self._real_data_dir))
+
+    async def attach(self, sandbox_id: str) -> LocalSandbox:
+        """Return a living box."""
+        return self._household.attach(sandbox_id)
+
+    async def remove_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot."""
+        self._household.remove_snapshot(snapshot_id)
 
     async def close(self) -> None:
         """Destroy every box and end the zygote."""
+        await self._household.close()
         await self._maker.close()
-
-    async def _make(self, spec: SandboxSpec, *, reviews: str | None = None) -> LocalSandbox:
-        try:
-            made = await self._maker.make(spec, self._tools, reviews=reviews)
-        except StepFailed as failure:
-            reason, remedy = _explain(failure)
-            raise SandboxUnavailable(reason, remedy=remedy) from failure
-        except OSError as error:
-            reason, remedy = explain_machine(error)
-            raise SandboxUnavailable(reason, remedy=remedy) from error
-        return made.sandbox
-
-    async def _review(self, spec: SandboxSpec) -> Patch:
-        """Compare the sealed layer of a box with its base, in a fresh box."""
-        if spec.base is None:
-            raise PatchError("A sandbox without a base has nothing to compare with.")
-        fresh = SandboxSpec(id=new_sandbox_id(), base=spec.base, limits=spec.limits)
-        box = await self._make(fresh, reviews=spec.id)
-        try:
-            return await clean_room_diff(box)
-        finally:
-            await box.destroy()
 
     async def _examine(self) -> Isolation:
         try:
             return selftest.judge(await self._observe(own_python(self._real_data_dir)))
-        except StepFailed as failure:
-            reason, remedy = _explain(failure)
         except SandboxError as error:
             reason, remedy = error.message, error.remedy
         except OSError as error:
@@ -94,26 +100,25 @@ class LocalSandboxes:
         """Make a box the way all are made, look at it from both sides, and choose the tools."""
         base = await asyncio.to_thread(_probe_base, self._place / "probe")
         spec = SandboxSpec(id=new_sandbox_id(), base=base)
-        made = await self._maker.make(spec, Tools(own_python=python))
+        self._maker.tools = Tools(own_python=python)
+        box = await self._household.make(spec)
         try:
-            findings = await selftest.probe(made.sandbox, self._place)
-            uid = await selftest.host_uid(made.pid)
-            self._tools = await choose_tools(made.sandbox, python, self._place / "toolchain")
+            findings = await selftest.probe(box, self._place)
+            uid = await selftest.host_uid(box.generation.pid)
+            tools = await choose_tools(box, python, self._place / "toolchain")
         finally:
-            await made.sandbox.destroy()
+            await box.destroy()
+        self._maker.tools = tools
+        zygote = box.generation.zygote
         return selftest.Observation(
             findings=findings,
             machine=read_facts(),
             host_uid=uid,
-            as_root=made.zygote.as_root,
-            cgroup=made.zygote.cgroup,
+            as_root=zygote.as_root,
+            cgroup=zygote.cgroup,
             landlock=syscalls.landlock_abi(),
-            python=self._tools.python,
+            python=tools.python,
         )
-
-
-def _explain(failure: StepFailed) -> tuple[str, str]:
-    return explain(failure.step, failure.number, read_facts())
 
 
 def _probe_base(directory: Path) -> Checkout:

@@ -6,12 +6,11 @@ The working directory is the zygote's staging directory, in the box's copy of th
 import os
 
 from patchkiln.sandboxes.local import syscalls
-from patchkiln.sandboxes.local.layout import BASE, HOME, WORKSPACE
+from patchkiln.sandboxes.local.layers import inodes
 from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
 from patchkiln.sandboxes.local.template import HOSTS, READ_ONLY, TEMPLATE
 
 ROOT = "root"
-LAYERS = "layers"
 _OWN_DIRECTORIES = ("proc", "tmp", "home", "home/user", "workspace", "var", "run", "opt", "mnt")
 _OWN_LINKS = {"var/tmp": "/tmp", "var/run": "/run"}  # noqa: S108 - inside the box
 # What /proc tells everyone of the machine rather than of the box. The kernel's memory and timers
@@ -24,21 +23,13 @@ _USER_LIMITS = {
     "max_inotify_instances": 24,
     "max_inotify_watches": 65536,
 }
-_PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
-_BYTES_PER_INODE = 4096
-_MIN_INODES = 16384
-
-
-def layer_options(disk_bytes: int) -> str:
-    """Return the tmpfs options that bound a disk in bytes and in inodes."""
-    inodes = max(disk_bytes // _BYTES_PER_INODE, _MIN_INODES)
-    return f"mode=755,size={disk_bytes},nr_inodes={inodes}"
+PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
 def make_root() -> None:
     """Mount an empty root and make the places of all that follows."""
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    syscalls.mount("root", ROOT, "tmpfs", _PRIVATE, "mode=755,size=1m")
+    syscalls.mount("root", ROOT, "tmpfs", PRIVATE, "mode=755,size=1m")
     for name in _OWN_DIRECTORIES:
         os.mkdir(f"{ROOT}/{name}")
     for name, target in _OWN_LINKS.items():
@@ -58,7 +49,7 @@ def share_system() -> None:
 def mount_proc() -> None:
     """Mount a fresh /proc, hide the machine in it, and close /proc/sys to writers."""
     proc = f"{ROOT}/proc"
-    syscalls.mount("proc", proc, "proc", _PRIVATE | syscalls.MS_NOEXEC)
+    syscalls.mount("proc", proc, "proc", PRIVATE | syscalls.MS_NOEXEC)
     for name in _MASKED:
         if os.path.exists(f"{proc}/{name}"):
             syscalls.bind(f"{ROOT}/dev/null", f"{proc}/{name}")
@@ -75,37 +66,10 @@ def mount_own_devices(limits: LimitsPlan) -> None:
     flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     options = "newinstance,ptmxmode=0666,mode=620"
     syscalls.mount("devpts", f"{ROOT}/dev/pts", "devpts", flags, options)
-    _mount_memory("dev/shm", limits["shm_bytes"], "1777")
-
-
-def mount_scratch(plan: BoxPlan) -> None:
-    """Mount /tmp and the home directory, and tell Python of the lent packages."""
-    _mount_memory("tmp", plan["limits"]["tmp_bytes"], "1777")
-    _mount_memory(HOME, plan["limits"]["home_bytes"], "700")
-    site = plan["site"]
-    if site is not None:
-        packages = f"{ROOT}{HOME}/.local/lib/python{site['version']}/site-packages"
-        os.makedirs(packages)
-        with open(f"{packages}/patchkiln.pth", "w", encoding="utf-8") as file:
-            file.write(f"{site['path']}\n")
-
-
-def mount_workspace(plan: BoxPlan, base: int | None) -> None:
-    """Mount the workspace: a tmpfs, or an overlay with its layer above the base's mount."""
-    workspace = f"{ROOT}{WORKSPACE}"
-    if base is None:
-        options = layer_options(plan["limits"]["disk_bytes"])
-        syscalls.mount("workspace", workspace, "tmpfs", _PRIVATE, options)
-        return
-    os.mkdir(f"{ROOT}{BASE}")
-    syscalls.attach_mount(base, f"{ROOT}{BASE}")
-    sealed = f"{LAYERS}/{plan['reviews']}/upper:" if plan["reviews"] else ""
-    layer = f"{LAYERS}/{plan['name']}"
-    options = f"userxattr,lowerdir={sealed}{ROOT}{BASE},upperdir={layer}/upper,workdir={layer}/work"
-    syscalls.mount("workspace", workspace, "overlay", _PRIVATE, options)
-    if plan["reviews"] is None:
-        syscalls.unmount(f"{ROOT}{BASE}")
-        os.rmdir(f"{ROOT}{BASE}")
+    size = limits["shm_bytes"]
+    options = f"mode=1777,size={size},nr_inodes={inodes(size)}"
+    place = f"{ROOT}/dev/shm"  # noqa: S108 - inside the box
+    syscalls.mount("tmpfs", place, "tmpfs", PRIVATE, options)
 
 
 def attach_mounts(plan: BoxPlan, mounts: list[int]) -> None:
@@ -124,7 +88,7 @@ def _attach_nameless(mount: int, target: str) -> None:
     lent, empty = f"{ROOT}/lent", f"{ROOT}/mnt"
     os.mkdir(lent)
     syscalls.attach_mount(mount, lent)
-    flags = _PRIVATE | syscalls.MS_RDONLY
+    flags = PRIVATE | syscalls.MS_RDONLY
     try:
         syscalls.mount("lent", target, "overlay", flags, f"lowerdir={lent}:{empty}")
     except OSError:  # not every file system may lie below one
@@ -150,9 +114,3 @@ def enter_root() -> None:
     syscalls.pivot_root_here()
     attributes = syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID
     syscalls.set_mount_attributes("/", attributes, recursive=False)
-
-
-def _mount_memory(place: str, size_bytes: int, mode: str) -> None:
-    inodes = max(size_bytes // _BYTES_PER_INODE, _MIN_INODES)
-    options = f"mode={mode},size={size_bytes},nr_inodes={inodes}"
-    syscalls.mount("tmpfs", f"{ROOT}/{place.lstrip('/')}", "tmpfs", _PRIVATE, options)

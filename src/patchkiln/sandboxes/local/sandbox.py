@@ -1,16 +1,22 @@
 """One local sandbox, seen from the server."""
 
 import asyncio
+import itertools
+import os
 import posixpath
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from patchkiln.domain.patch import Patch
 from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES
-from patchkiln.ports.sandbox import WORKSPACE, FileInfo
+from patchkiln.ports.sandbox import WORKSPACE, FileInfo, SandboxSpec, Snapshot
 from patchkiln.sandboxes.local.calls import FileCalls
-from patchkiln.sandboxes.local.channel import Channel
+from patchkiln.sandboxes.local.environment import environment
 from patchkiln.sandboxes.local.execution import KILL_GRACE_S, LocalExecution
 from patchkiln.sandboxes.local.gate import Gate
+from patchkiln.sandboxes.local.generation import Generation
+from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.listing import (
     MAX_ENTRY_BYTES,
     MAX_LISTING_BYTES,
@@ -18,45 +24,78 @@ from patchkiln.sandboxes.local.listing import (
     parse_entry,
     parse_path,
 )
-from patchkiln.sandboxes.local.network import Gateway
+
+
+class Succession(Protocol):
+    """What a sandbox needs of the others: where it goes on, comes from and ends."""
+
+    async def review(self, spec: SandboxSpec, generation: Generation) -> Patch:
+        """Compare a box's layers with the base, in a fresh box."""
+        ...
+
+    async def seal(
+        self, spec: SandboxSpec, generation: Generation, successor: str
+    ) -> tuple[Snapshot, Generation]:
+        """Keep a box's layers as a snapshot, and make the box in which its sandbox goes on."""
+        ...
+
+    async def fork(
+        self, spec: SandboxSpec, snapshot: Snapshot, count: int
+    ) -> Sequence["LocalSandbox"]:
+        """Make sandboxes as a spec says from a snapshot, all or none."""
+        ...
+
+    def remove_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot. Idempotent."""
+        ...
+
+    async def end(self, generation: Generation) -> None:
+        """End a box and wait until nothing of it is left. Idempotent."""
+        ...
+
+    def forget(self, sandbox_id: str) -> None:
+        """Let a destroyed sandbox's id be used again."""
+        ...
 
 
 class LocalSandbox:
-    """Implements `Sandbox` over the line to the box's PID 1."""
+    """Implements `Sandbox` over the line to the PID 1 of the box that it lives in now."""
 
     def __init__(
         self,
-        sandbox_id: str,
-        channel: Channel,
-        gateway: Gateway,
+        spec: SandboxSpec,
+        generation: Generation,
+        succession: Succession,
         *,
-        env: Mapping[str, str],
-        give_pipe: Callable[[int], None],
-        end: Callable[[], Awaitable[None]],
-        review: Callable[[], Awaitable[Patch]],
+        own_python: Path | None,
     ) -> None:
-        """Take the line and, from the provider, what ends the box and what reviews its layer."""
-        self._id = sandbox_id
-        self._channel = channel
-        self._gateway = gateway
-        self._env = dict(env)
-        self._give_pipe = give_pipe
-        self._end = end
-        self._review = review
+        """Take what it was asked to be, its first box, and the interpreter that it was lent."""
+        self._spec = spec
+        self._succession = succession
+        self._env = {**environment(own_python=own_python is not None), **spec.env}
+        self._give_pipe = _give_pipe if generation.zygote.as_root else _keep_pipe
         self._gate = Gate()
-        self._files = FileCalls(channel)
         self._executions: set[LocalExecution] = set()
+        self._generations = itertools.count(1)
+        self._live_in(generation)
+        # A task of its own, which the end of the sandbox calls off.
+        self._sealing: asyncio.Task[tuple[Snapshot, Generation]] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._destroying: asyncio.Task[None] | None = None
 
     @property
     def id(self) -> str:
         """Return the id that the spec named."""
-        return self._id
+        return self._spec.id
+
+    def is_alive(self) -> bool:
+        """Tell whether it can still be asked for anything."""
+        return self._destroying is None and not self._channel.closed.is_set()
 
     @property
     def network_refusals(self) -> list[str]:
         """Return ``host:port: reason`` for what the box asked for and did not get."""
-        return list(self._gateway.refusals)
+        return list(self.generation.gateway.refusals)
 
     async def exec(
         self,
@@ -128,7 +167,23 @@ class LocalSandbox:
         # First for those inside, who may wait for what the box stopped; then for what they began.
         async with self._gate.alone(self._kill_all):
             await self._kill_all()
-            return await self._review()
+            return await self._succession.review(self._spec, self.generation)
+
+    async def snapshot(self) -> Snapshot:
+        """Keep the files, and go on in a new box above them."""
+        async with self._gate.alone(self._kill_all):
+            await self._kill_all()
+            snapshot, left = await self._seal()
+        self._leaving = asyncio.create_task(self._leave(left, self._leaving))
+        return snapshot
+
+    async def fork(self, count: int = 1) -> Sequence["LocalSandbox"]:
+        """Make sandboxes with the same files."""
+        snapshot = await self.snapshot()
+        try:
+            return await self._succession.fork(self._spec, snapshot, count)
+        finally:
+            self._succession.remove_snapshot(snapshot.id)
 
     async def destroy(self) -> None:
         """End the box; all who call wait for the same end."""
@@ -144,12 +199,58 @@ class LocalSandbox:
             self._channel.close()
             raise self._channel.lost() from error
 
+    def _live_in(self, generation: Generation) -> None:
+        self.generation = generation
+        self._channel = generation.channel
+        self._files = FileCalls(generation.channel)
+
+    async def _seal(self) -> tuple[Snapshot, Generation]:
+        """Seal the box's layer; return the snapshot, and the box that the sandbox has left."""
+        if not self.is_alive():
+            raise self._channel.lost()
+        name = f"{self.id}.{next(self._generations)}"
+        self._sealing = asyncio.create_task(
+            self._succession.seal(self._spec, self.generation, name)
+        )
+        try:
+            await asyncio.wait([self._sealing])
+        except asyncio.CancelledError:
+            await self._undo(self._sealing)
+            raise
+        finally:
+            sealing, self._sealing = self._sealing, None
+        if not self.is_alive():
+            await self._undo(sealing)
+            raise self._channel.lost()
+        snapshot, successor = sealing.result()
+        old = self.generation
+        self._live_in(successor)
+        return snapshot, old
+
+    async def _leave(self, left: Generation, before: asyncio.Task[None] | None) -> None:
+        """End a box that the sandbox has left; none but its destruction waits for that."""
+        await self._succession.end(left)
+        if before is not None:
+            await before
+
+    async def _undo(self, sealing: asyncio.Task[tuple[Snapshot, Generation]]) -> None:
+        sealing.cancel()
+        await asyncio.wait([sealing])
+        if not sealing.cancelled() and sealing.exception() is None:
+            snapshot, successor = sealing.result()
+            self._succession.remove_snapshot(snapshot.id)
+            await self._succession.end(successor)
+
     async def _destroy(self) -> None:
         self._channel.close()
+        if self._sealing is not None:
+            await self._undo(self._sealing)
         for execution in list(self._executions):
             execution.close_unread()
-        await self._gateway.close()
-        await self._end()
+        await self._succession.end(self.generation)
+        if self._leaving is not None:
+            await self._leaving
+        self._succession.forget(self.id)
 
     async def _ask(self, operation: str, path: str, max_bytes: int = MAX_ENTRY_BYTES) -> bytes:
         async with self._gate.together():
@@ -158,3 +259,13 @@ class LocalSandbox:
 
 def _absolute(path: str) -> str:
     return WORKSPACE if path == "." else posixpath.join(WORKSPACE, path)
+
+
+def _give_pipe(descriptor: int) -> None:
+    """Let the box own a pipe, or no command could open its /dev/stderr."""
+    os.fchown(descriptor, HOST_UID, HOST_GID)
+
+
+def _keep_pipe(descriptor: int) -> None:
+    """Leave a pipe as it is: the server's user is the box's."""
+    del descriptor

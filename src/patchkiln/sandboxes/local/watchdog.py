@@ -8,12 +8,11 @@ import os
 import signal
 from collections.abc import Iterator
 
-from patchkiln.sandboxes.local.layout import HOME, WORKSPACE
-
 CALM_S = 0.2
 ALERT_S = 0.02
 _ALERT_SHARE = 0.5
-_FILE_SYSTEMS = ("/tmp", "/dev/shm", HOME, WORKSPACE)  # noqa: S108 - inside the box
+# All that can be written but shared memory lies on one disk.
+_FILE_SYSTEMS = ("/tmp", "/dev/shm")  # noqa: S108 - inside the box
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SHARED_SEGMENT_RSS = -2  # the column "rss" of /proc/sysvipc/shm, from its end
 

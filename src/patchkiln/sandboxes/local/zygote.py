@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 
 from patchkiln.sandboxes.local import bringup, hostmounts, syscalls, wire
 from patchkiln.sandboxes.local.cgroups import Cgroups, find_cgroups
+from patchkiln.sandboxes.local.layers import LAYERS, Layers
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
-from patchkiln.sandboxes.local.rootfs import LAYERS, ROOT, layer_options
+from patchkiln.sandboxes.local.rootfs import ROOT
 from patchkiln.sandboxes.local.template import build_template
 
 _Step: TypeAlias = tuple[str, Callable[[], object]]
@@ -42,7 +43,6 @@ class _Box:
         self.plan = plan
         self.name = plan["name"]
         self.pid = 0
-        self.layer = False
         # Requests to destroy it, answered when its first process has been reaped.
         self.waiting: list[int] = []
 
@@ -52,6 +52,7 @@ class _Zygote:
         self._control = control
         self._cgroups = cgroups
         self._as_root = as_root
+        self._layers = Layers((HOST_UID, HOST_GID) if as_root else None)
         self._boxes: dict[str, _Box] = {}
 
     def handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
@@ -60,6 +61,10 @@ class _Zygote:
                 self._create(request["id"], request["box"], descriptors[0])
             elif request["op"] == "destroy":
                 self._destroy(request["id"], request["name"])
+            elif request["op"] == "hold":
+                self._hold(request["id"], request["holder"], request["layers"])
+            elif request["op"] == "release":
+                self._layers.release(request["holder"], in_use=False)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -105,25 +110,12 @@ class _Zygote:
         self._send(event="created", id=request_id, pid=box.pid)
 
     def _steps(self, box: _Box, mounts: list[int], control: int) -> Iterator[_Step]:
-        yield "layer", lambda: self._make_layer(box)
+        plan = box.plan
+        disk_bytes = plan["limits"]["disk_bytes"]
+        yield "layer", lambda: self._layers.make(box.name, plan["chain"], disk_bytes)
         yield "cgroup", lambda: self._make_cgroup(box)
         yield "mounts", lambda: self._detach_mounts(box.plan, mounts)
         yield "clone", lambda: self._clone(box, mounts, control)
-
-    def _make_layer(self, box: _Box) -> None:
-        """Mount the disk of the workspace's changes, here and not in the box: a review needs it."""
-        if box.plan["base"] is None:
-            return
-        layer = f"{LAYERS}/{box.name}"
-        os.mkdir(layer)
-        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-        options = layer_options(box.plan["limits"]["disk_bytes"])
-        syscalls.mount("layer", layer, "tmpfs", flags, options)
-        box.layer = True
-        for name in ("upper", "work"):
-            os.mkdir(f"{layer}/{name}")
-            if self._as_root:
-                os.chown(f"{layer}/{name}", HOST_UID, HOST_GID)
 
     def _make_cgroup(self, box: _Box) -> None:
         if self._cgroups is not None:
@@ -173,18 +165,20 @@ class _Zygote:
             self._send(event="destroyed", id=request_id)
             return
         box.waiting.append(request_id)
-        # First the layer: the box's own end then frees it, and not this process.
-        self._drop_layer(box)
+        self._layers.release(name, in_use=True)
         os.kill(box.pid, signal.SIGKILL)
 
-    def _drop_layer(self, box: _Box) -> None:
-        if box.layer:
-            box.layer = False
-            syscalls.unmount(f"{LAYERS}/{box.name}")
-            os.rmdir(f"{LAYERS}/{box.name}")
+    def _hold(self, request_id: int, holder: str, layers: list[str]) -> None:
+        try:
+            self._layers.hold(holder, layers)
+        except OSError as error:
+            self._send(event="failed", id=request_id, step="layer", errno=error.errno or 0)
+            return
+        used_bytes = self._layers.used_bytes(holder)
+        self._send(event="done", id=request_id, disk_bytes=used_bytes)
 
     def _forget(self, box: _Box) -> None:
-        self._drop_layer(box)
+        self._layers.release(box.name, in_use=False)
         if self._cgroups is not None:
             self._cgroups.remove(box.name)
         if self._boxes.get(box.name) is box:

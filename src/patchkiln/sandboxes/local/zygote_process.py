@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from patchkiln.errors import SandboxUnavailable
+from patchkiln.errors import SandboxLost, SandboxUnavailable
 from patchkiln.sandboxes.local import pipes, wire
 from patchkiln.sandboxes.local.channel import Channel, Reply, parse_reply
 from patchkiln.sandboxes.local.plan import BoxPlan
@@ -91,6 +91,21 @@ class ZygoteProcess:
         if self.running:
             replied = await self._line.begin({"op": "destroy", "name": name})
             await replied
+
+    async def hold(self, holder: str, layers: Sequence[str]) -> int:
+        """Keep layers until the holder is released; return the bytes that they take.
+
+        Raises `SandboxLost` where one of them is gone.
+        """
+        reply = await self._line.request({"op": "hold", "holder": holder, "layers": layers})
+        if reply.event != "done":
+            raise SandboxLost("The sandbox is gone.")
+        return reply.disk_bytes
+
+    def release(self, holder: str) -> None:
+        """Let go of what a holder keeps, soon. Idempotent."""
+        if self.running:
+            self._line.post({"op": "release", "id": 0, "holder": holder})
 
     async def stop(self) -> None:
         """End the zygote and with it every box. Idempotent."""

@@ -1,0 +1,61 @@
+"""What a box may write: its layer, alone or above those of a chain and a base.
+
+A place with nothing below it is a part of the layer itself, which is as fast as memory; an overlay
+joins the others.
+"""
+
+import os
+
+from patchkiln.sandboxes.local import syscalls
+from patchkiln.sandboxes.local.layers import LAYERS
+from patchkiln.sandboxes.local.layout import BASE, HOME, WORKSPACE
+from patchkiln.sandboxes.local.plan import BoxPlan, SitePlan
+from patchkiln.sandboxes.local.rootfs import PRIVATE, ROOT
+
+_SCRATCH = {"home": HOME, "tmp": "/tmp"}  # noqa: S108 - inside the box
+
+
+def mount_workspace(plan: BoxPlan, base: int | None) -> None:
+    """Mount the workspace above the chain and the base's mount."""
+    below = _chain(plan, "workspace")
+    if base is None:
+        _mount_area(plan, "workspace", WORKSPACE, below)
+        return
+    os.mkdir(f"{ROOT}{BASE}")
+    syscalls.attach_mount(base, f"{ROOT}{BASE}")
+    _mount_area(plan, "workspace", WORKSPACE, [*below, f"{ROOT}{BASE}"])
+    if plan["purpose"] != "review":
+        syscalls.unmount(f"{ROOT}{BASE}")
+        os.rmdir(f"{ROOT}{BASE}")
+
+
+def mount_scratch(plan: BoxPlan) -> None:
+    """Mount /tmp and the home directory, and tell Python of the lent packages."""
+    for area, place in _SCRATCH.items():
+        below = [] if plan["purpose"] == "review" else _chain(plan, area)
+        _mount_area(plan, area, place, below)
+    site = plan["site"]
+    if site is not None and not plan["chain"]:
+        _tell_python(site)
+
+
+def _mount_area(plan: BoxPlan, area: str, place: str, below: list[str]) -> None:
+    target = f"{ROOT}{place}"
+    own = f"{LAYERS}/{plan['name']}/{area}"
+    if not below:
+        syscalls.bind(f"{own}/upper", target)
+        return
+    lower = ":".join(below)
+    options = f"userxattr,lowerdir={lower},upperdir={own}/upper,workdir={own}/work"
+    syscalls.mount(area, target, "overlay", PRIVATE, options)
+
+
+def _chain(plan: BoxPlan, area: str) -> list[str]:
+    return [f"{LAYERS}/{layer}/{area}/upper" for layer in plan["chain"]]
+
+
+def _tell_python(site: SitePlan) -> None:
+    packages = f"{ROOT}{HOME}/.local/lib/python{site['version']}/site-packages"
+    os.makedirs(packages)
+    with open(f"{packages}/patchkiln.pth", "w", encoding="utf-8") as file:
+        file.write(f"{site['path']}\n")

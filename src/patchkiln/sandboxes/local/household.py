@@ -1,0 +1,144 @@
+"""The living sandboxes of one provider, their snapshots, and how each comes from another."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from patchkiln.domain.patch import Patch
+from patchkiln.errors import (
+    PatchError,
+    SandboxNotFound,
+    SandboxUnavailable,
+)
+from patchkiln.ports.sandbox import SandboxSpec, Snapshot, new_sandbox_id
+from patchkiln.sandboxes.local.diff import clean_room_diff
+from patchkiln.sandboxes.local.generation import Generation, Origin
+from patchkiln.sandboxes.local.maker import BoxMaker
+from patchkiln.sandboxes.local.sandbox import LocalSandbox
+from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
+
+_NEW_ID = "Give each sandbox an id of its own."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """A snapshot's layers, and the zygote that has them."""
+
+    origin: Origin
+    zygote: ZygoteProcess
+
+
+class Household:
+    """Implements `Succession` for every sandbox that it makes."""
+
+    def __init__(self, maker: BoxMaker) -> None:
+        """Take what makes boxes."""
+        self._maker = maker
+        self._names: set[str] = set()
+        self._alive: dict[str, LocalSandbox] = {}
+        self._snapshots: dict[str, _Kept] = {}
+
+    async def make(self, spec: SandboxSpec) -> LocalSandbox:
+        """Make a sandbox. Raises `SandboxUnavailable` and `SandboxNotFound`."""
+        origin = self._origin(spec)
+        if spec.id in self._names:
+            raise SandboxUnavailable(f"There is a sandbox {spec.id} already.", remedy=_NEW_ID)
+        self._names.add(spec.id)
+        try:
+            generation = await self._maker.make(spec, origin, name=spec.id)
+        except BaseException:
+            self._names.discard(spec.id)
+            raise
+        sandbox = LocalSandbox(spec, generation, self, own_python=self._maker.tools.own_python)
+        self._alive[spec.id] = sandbox
+        return sandbox
+
+    def attach(self, sandbox_id: str) -> LocalSandbox:
+        """Return a living sandbox. Raises `SandboxNotFound`."""
+        sandbox = self._alive.get(sandbox_id)
+        if sandbox is None or not sandbox.is_alive():
+            raise SandboxNotFound(f"There is no living sandbox {sandbox_id}.")
+        return sandbox
+
+    async def close(self) -> None:
+        """Destroy every sandbox. Idempotent."""
+        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._alive.values())))
+        self._snapshots.clear()
+
+    async def review(self, spec: SandboxSpec, generation: Generation) -> Patch:
+        """Compare a box's layers with the base, in a fresh box."""
+        origin = generation.origin
+        if origin.base is None:
+            raise PatchError("A sandbox without a base has nothing to compare with.")
+        fresh = SandboxSpec(id=new_sandbox_id(), limits=spec.limits)
+        shown = replace(origin, layers=(generation.name, *origin.layers), used_bytes=0)
+        room = await self._maker.make(fresh, shown, name=fresh.id, purpose="review")
+        box = LocalSandbox(fresh, room, self, own_python=self._maker.tools.own_python)
+        try:
+            return await clean_room_diff(box)
+        finally:
+            await box.destroy()
+
+    async def seal(
+        self, spec: SandboxSpec, generation: Generation, successor: str
+    ) -> tuple[Snapshot, Generation]:
+        """Keep a box's layers as a snapshot, and make the box in which its sandbox goes on."""
+        zygote = generation.zygote
+        snapshot_id = f"snp_{secrets.token_hex(8)}"
+        layers = (generation.name, *generation.origin.layers)
+        used_bytes = await zygote.hold(snapshot_id, layers)
+        origin = replace(generation.origin, layers=layers, used_bytes=used_bytes)
+        try:
+            following = await self._maker.make(spec, origin, name=successor)
+        except BaseException:
+            zygote.release(snapshot_id)
+            raise
+        self._snapshots[snapshot_id] = _Kept(origin=origin, zygote=zygote)
+        return Snapshot(id=snapshot_id, base=origin.base, size_bytes=used_bytes), following
+
+    async def fork(
+        self, spec: SandboxSpec, snapshot: Snapshot, count: int
+    ) -> Sequence[LocalSandbox]:
+        """Make sandboxes as a spec says from a snapshot, all or none."""
+        specs = [replace(spec, id=new_sandbox_id(), base=snapshot) for _ in range(count)]
+        making = [asyncio.ensure_future(self.make(each)) for each in specs]
+        try:
+            return await asyncio.gather(*making)
+        except BaseException:
+            await self._undo(making)
+            raise
+
+    def remove_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot. Idempotent."""
+        kept = self._snapshots.pop(snapshot_id, None)
+        if kept is not None:
+            kept.zygote.release(snapshot_id)
+
+    async def end(self, generation: Generation) -> None:
+        """End a box and wait until nothing of it is left. Idempotent."""
+        generation.channel.close()
+        await generation.gateway.close()
+        await generation.zygote.destroy(generation.name)
+
+    def forget(self, sandbox_id: str) -> None:
+        """Let a destroyed sandbox's id be used again."""
+        self._alive.pop(sandbox_id, None)
+        self._names.discard(sandbox_id)
+
+    def _origin(self, spec: SandboxSpec) -> Origin:
+        if not isinstance(spec.base, Snapshot):
+            return Origin(base=spec.base)
+        kept = self._snapshots.get(spec.base.id)
+        if kept is None or not kept.zygote.running:
+            raise SandboxNotFound(
+                "There is no such snapshot.", remedy="Take a new one; they end with the server."
+            )
+        return kept.origin
+
+    async def _undo(self, making: Sequence[asyncio.Task[LocalSandbox]]) -> None:
+        for task in making:
+            task.cancel()
+        made = await asyncio.gather(*making, return_exceptions=True)
+        boxes = [box for box in made if isinstance(box, LocalSandbox)]
+        await asyncio.gather(*(box.destroy() for box in boxes))
