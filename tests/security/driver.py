@@ -8,13 +8,14 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from patchkiln.domain.network import NetworkPolicy, NetworkRule
 from patchkiln.domain.repository import Checkout
 from patchkiln.errors import PatchkilnError
-from patchkiln.ports.execution import capture
+from patchkiln.ports.execution import Chunk, capture
 from patchkiln.ports.sandbox import (
     HostMount,
     Sandbox,
@@ -33,6 +34,7 @@ class Driver:
         """Take the provider's data directory."""
         self._provider = LocalSandboxes(data_dir)
         self._boxes: dict[str, Sandbox] = {}
+        self._stalled: list[AsyncIterator[Chunk]] = []
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one request; an error of ours is an answer."""
@@ -71,15 +73,25 @@ class Driver:
         self._boxes[spec.id] = await self._provider.create(spec)
         return {"box": spec.id}
 
-    async def do_run(self, box: str, argv: list[str], timeout_s: float) -> dict[str, Any]:
+    async def do_run(
+        self, box: str, argv: list[str], timeout_s: float, stdin_bytes: int
+    ) -> dict[str, Any]:
         """Run a command to its end."""
-        output = await capture(await self._boxes[box].exec(argv, timeout_s=timeout_s))
+        stdin = bytes(stdin_bytes)
+        output = await capture(await self._boxes[box].exec(argv, timeout_s=timeout_s, stdin=stdin))
         return {
             "exit_code": output.status.exit_code,
             "reason": output.status.reason,
             "stdout": output.stdout.decode(errors="replace"),
             "stderr": output.stderr.decode(errors="replace"),
         }
+
+    async def do_stall(self, box: str, argv: list[str]) -> dict[str, Any]:
+        """Start a command and read one piece of its output, no more."""
+        stream = aiter(await self._boxes[box].exec(argv))
+        self._stalled.append(stream)
+        await anext(stream)
+        return {}
 
     async def do_read(self, box: str, path: str) -> dict[str, Any]:
         """Read a file through the sandbox's own call."""

@@ -123,9 +123,11 @@ class Box:
         self.machine = machine
         self.name = name
 
-    def run(self, *argv: str, timeout_s: float = TIMEOUT_S) -> Result:
-        """Run a command to its end."""
-        answer = self.machine.ask("run", box=self.name, argv=argv, timeout_s=timeout_s)
+    def run(self, *argv: str, timeout_s: float = TIMEOUT_S, stdin_bytes: int = 0) -> Result:
+        """Run a command to its end, with so many zero bytes as its input."""
+        answer = self.machine.ask(
+            "run", box=self.name, argv=argv, timeout_s=timeout_s, stdin_bytes=stdin_bytes
+        )
         return Result(**answer)
 
     def sh(self, script: str, timeout_s: float = TIMEOUT_S) -> str:

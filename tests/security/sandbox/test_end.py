@@ -53,6 +53,7 @@ def directories(groups: set[str]) -> list[Path]:
     return [path for path in candidates if path.is_dir()]
 
 
+@pytest.mark.probe(58)
 def test_nothing_survives_destroy(machine: Machine) -> None:
     """Daemons that left session and parent end with the box, and so do its control groups."""
     box = machine.box()
@@ -77,6 +78,7 @@ def test_boxes_mount_nothing_on_the_host(machine: Machine) -> None:
     box.destroy()
 
 
+@pytest.mark.probe(58)
 def test_a_killed_server_leaves_nothing(own: Machine) -> None:
     """No process and no mount after kill -9; its control groups go with the next start."""
     before = mounts()
@@ -94,6 +96,7 @@ def test_a_killed_server_leaves_nothing(own: Machine) -> None:
     shutil.rmtree(own.data_dir)
 
 
+@pytest.mark.probe(58)
 def test_a_killed_zygote_ends_its_boxes_and_is_replaced(own: Machine) -> None:
     """Every box is lost at once, which is told; a new zygote clears up and makes the next."""
     box = own.box()
@@ -113,12 +116,14 @@ def test_a_killed_zygote_ends_its_boxes_and_is_replaced(own: Machine) -> None:
     shutil.rmtree(own.data_dir)
 
 
+@pytest.mark.probe(61)
 def test_the_first_process_withstands_its_box(box: Box) -> None:
     """It can be neither killed nor stopped from inside."""
     box.sh("n=1; while [ $n -le 64 ]; do kill -$n 1; n=$((n + 1)); done; kill -9 -1")
     assert box.sh("echo alive") == "alive"
 
 
+@pytest.mark.probe(59)
 def test_a_tree_that_is_hard_to_delete_delays_nothing(machine: Machine) -> None:
     """Deep, locked and oddly named directories go with the box as if they were nothing."""
     box = machine.box()

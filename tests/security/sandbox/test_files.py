@@ -10,6 +10,7 @@ import pytest
 from tests.security.machine import REPOSITORY, SECRET, Box, Machine, Refused, processes_in
 
 
+@pytest.mark.probe(1)
 def test_the_host_s_files_are_not_there(box: Box) -> None:
     """Neither passwords nor homes nor the server's data and source can be seen."""
     places = ["/etc/shadow", "/root", "/boot", "/srv", "/sys/kernel", str(REPOSITORY)]
@@ -18,6 +19,7 @@ def test_the_host_s_files_are_not_there(box: Box) -> None:
     assert seen == ""
 
 
+@pytest.mark.probe(11)
 def test_the_box_s_user_is_nobody_on_the_host(box: Box) -> None:
     """On the host a command has neither root's id nor, started by root, any other user's."""
     namespace = box.namespace()
@@ -30,6 +32,7 @@ def test_the_box_s_user_is_nobody_on_the_host(box: Box) -> None:
     assert owners <= {0, expected}
 
 
+@pytest.mark.probe(2)
 def test_the_server_s_environment_is_not_there(box: Box) -> None:
     """No process of the sandbox shows the secret that the server was started with."""
     script = f"env | grep {SECRET}; grep -l -a {SECRET} /proc/[0-9]*/environ; true"
@@ -47,6 +50,7 @@ def test_the_first_process_has_nothing_to_show(box: Box) -> None:
     assert kinds == {"null": 4, "socket": 1, "oom_score_adj": 1, "pipe": 2}
 
 
+@pytest.mark.probe(3)
 def test_the_first_process_shows_nothing(box: Box) -> None:
     """Its root, directory, descriptors, memory and program cannot be looked into."""
     for name in ("root/etc", "cwd/", "fd/3", "mem", "maps", "map_files"):
@@ -62,6 +66,7 @@ def test_a_box_does_not_learn_where_the_server_lies(box: Box) -> None:
         assert f"{place}" == "/usr" or f"{place}" not in told
 
 
+@pytest.mark.probe(13)
 def test_only_three_descriptors_are_open(box: Box) -> None:
     """A command inherits its own three streams and nothing else."""
     code = "print(sorted(int(n) for n in os.listdir('/proc/self/fd'))[:-1])"
@@ -69,11 +74,13 @@ def test_only_three_descriptors_are_open(box: Box) -> None:
 
 
 @pytest.mark.parametrize("place", ["/", "/usr", "/usr/bin", "/etc", "/dev", "/opt", "/run", "/var"])
+@pytest.mark.probe(4)
 def test_the_system_cannot_be_written(box: Box, place: str) -> None:
     """Everything but the workspace, /tmp, /dev/shm and the home is read-only."""
     assert "Read-only file system" in box.sh(f"touch {place}/new")
 
 
+@pytest.mark.probe(31)
 def test_the_kernel_s_settings_cannot_be_written(box: Box) -> None:
     """Neither core patterns nor caches nor limits nor the magic key."""
     for name in ("kernel/core_pattern", "vm/drop_caches", "user/max_user_namespaces"):
@@ -82,6 +89,7 @@ def test_the_kernel_s_settings_cannot_be_written(box: Box) -> None:
     assert "cannot create" in box.sh("echo h >/proc/sysrq-trigger")
 
 
+@pytest.mark.probe(32)
 def test_the_kernel_s_inside_is_hidden(box: Box) -> None:
     """Its memory, symbols, keys and messages are empty or not there."""
     for name in ("kcore", "kallsyms", "keys", "timer_list", "cmdline", "config.gz"):
@@ -89,6 +97,7 @@ def test_the_kernel_s_inside_is_hidden(box: Box) -> None:
     assert "No such file" in box.sh("cat /dev/kmsg /sys/kernel/notes /dev/mem")
 
 
+@pytest.mark.probe(5, 19)
 def test_nothing_can_be_mounted_or_uncovered(box: Box) -> None:
     """Neither mounting nor remounting nor unmounting works."""
     code = """
@@ -102,6 +111,7 @@ print(libc.umount2(b'/proc/kcore', 2), errno.errorcode[ctypes.get_errno()])
     assert set(box.python(code).splitlines()) == {"-1 EPERM"}
 
 
+@pytest.mark.probe(6)
 def test_links_out_of_the_workspace_lead_nowhere(box: Box, tmp_path: Path) -> None:
     """The server reads through the sandbox's own eyes: a link's target is the sandbox's."""
     secret = box.machine.data_dir / "secret"
@@ -114,6 +124,7 @@ def test_links_out_of_the_workspace_lead_nowhere(box: Box, tmp_path: Path) -> No
     assert box.read("four") == "sandbox\n"
 
 
+@pytest.mark.probe(7)
 def test_a_link_that_changes_while_it_is_read_leads_nowhere(box: Box) -> None:
     """A race between a harmless file and a link to a host's file is never won."""
     secret = box.machine.data_dir / "secret"
@@ -129,6 +140,7 @@ def test_a_link_that_changes_while_it_is_read_leads_nowhere(box: Box) -> None:
     assert texts <= {"box\n", "refused", ""}
 
 
+@pytest.mark.probe(10)
 def test_devices_cannot_be_made(box: Box) -> None:
     """Neither block nor character devices; those that are there are the harmless six."""
     code = """
@@ -142,6 +154,7 @@ for kind in (stat.S_IFBLK, stat.S_IFCHR):
     assert {device.rsplit("/", 1)[-1] for device in devices.split()} <= names
 
 
+@pytest.mark.probe(11)
 def test_set_user_id_files_give_nothing(box: Box) -> None:
     """The system's own and home-made ones run as the sandbox's user, without capabilities."""
     script = """
@@ -152,6 +165,7 @@ def test_set_user_id_files_give_nothing(box: Box) -> None:
     assert box.sh(script).split() == ["1000", "CapEff:", "0" * 16]
 
 
+@pytest.mark.probe(14)
 def test_files_cannot_be_opened_by_handle(box: Box) -> None:
     """The call that passes by all paths is refused."""
     code = "print(call({'x86_64': 304, 'aarch64': 265}[os.uname().machine], 0, 0, 0))"
@@ -170,6 +184,7 @@ def test_read_only_mounts_stay_read_only(machine: Machine) -> None:
     assert list(lent.iterdir()) == []
 
 
+@pytest.mark.probe(12)
 def test_a_base_is_never_changed(machine: Machine) -> None:
     """Writing, deleting and changing modes in the workspace leaves the checkout as it was."""
     base = machine.data_dir / "base"
@@ -188,6 +203,7 @@ def test_a_base_is_never_changed(machine: Machine) -> None:
     }
 
 
+@pytest.mark.probe(16)
 def test_two_boxes_do_not_see_each_other(machine: Machine) -> None:
     """Files, processes and shared memory of one are not in the other."""
     one, two = machine.box(), machine.box()
@@ -201,6 +217,7 @@ def test_two_boxes_do_not_see_each_other(machine: Machine) -> None:
     two.destroy()
 
 
+@pytest.mark.probe(6)
 def test_a_link_in_the_place_of_a_checkout_leads_nowhere(machine: Machine) -> None:
     """A box that may write the clone cache cannot have the next box shown the host's files."""
     cache, secret = machine.data_dir / "cache", machine.data_dir / "private"

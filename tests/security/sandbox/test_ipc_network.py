@@ -38,6 +38,7 @@ print(attempt(talk))
 """
 
 
+@pytest.mark.probe(37, 38)
 def test_there_is_no_way_out(box: Box, service: int) -> None:
     """No interface but the box's own loopback, no route, no service of the host."""
     assert box.sh("grep -c : /proc/net/dev; wc -l </proc/net/route") == "1\n1"
@@ -47,6 +48,7 @@ def test_there_is_no_way_out(box: Box, service: int) -> None:
     assert box.python(connect("2606:4700:4700::1111", 80)) in {"ENETUNREACH", "EADDRNOTAVAIL"}
 
 
+@pytest.mark.probe(39)
 def test_there_are_no_names(box: Box) -> None:
     """No resolver answers, by any protocol."""
     code = """
@@ -80,6 +82,7 @@ def test_the_names_of_hosts_cannot_be_written(machine: Machine) -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "169.254.169.254", "100.100.100.200", "10.0.0.1"]
 )
+@pytest.mark.probe(38)
 def test_untrusted_private_addresses_are_never_dialled(
     machine: Machine, service: int, host: str
 ) -> None:

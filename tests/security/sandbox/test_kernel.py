@@ -14,6 +14,7 @@ COLUMN = {"x86_64": 0, "aarch64": 1}[MACHINE]
 SET_USER_NAMESPACE = 0x10000000
 
 
+@pytest.mark.probe(29)
 def test_a_command_has_no_privilege_and_gains_none(box: Box) -> None:
     """No capability in any set, no new privileges, and a filter that cannot be taken off."""
     status = dict(
@@ -36,6 +37,7 @@ def test_dangerous_calls_are_refused(box: Box, name: str) -> None:
         assert box.python(f"print(call({number}, 0, 0, 0, 0, 0))") == "EPERM"
 
 
+@pytest.mark.probe(27)
 def test_calls_that_nobody_knows_do_not_exist(box: Box) -> None:
     """Numbers newer than the list, the other tables' numbers and clone3 answer `ENOSYS`."""
     numbers = [470, 500, 1000, 435, 0x40000000 + 1]
@@ -44,6 +46,7 @@ def test_calls_that_nobody_knows_do_not_exist(box: Box) -> None:
 
 
 @pytest.mark.skipif(MACHINE != "x86_64", reason="only there is an older convention")
+@pytest.mark.probe(27)
 def test_the_old_way_into_the_kernel_kills(box: Box) -> None:
     """A call through int 0x80, which has other numbers, ends the process."""
     code = """
@@ -57,6 +60,7 @@ ctypes.CFUNCTYPE(ctypes.c_int)(address)()
     assert result.exit_code == 128 + 31
 
 
+@pytest.mark.probe(17)
 def test_no_user_namespace_can_be_made(box: Box) -> None:
     """By no call; and the box's own limit of them is zero besides."""
     clone = seccomp.JUDGED[MACHINE]["clone"]
@@ -77,6 +81,7 @@ process = multiprocessing.Process(target=print, args=('process',)); process.star
     assert box.python(code) == "thread\nprocess"
 
 
+@pytest.mark.probe(33)
 def test_sockets_are_unix_internet_and_routing_only(box: Box) -> None:
     """Families that know no namespace, raw sockets and other netlinks cannot be opened."""
     code = """
@@ -110,6 +115,7 @@ def test_calls_that_programs_can_do_without_do_not_exist(box: Box, name: str) ->
     assert box.python(f"print(call({seccomp.ABSENT[name][COLUMN]}, 0, bytes(8)))") == "ENOSYS"
 
 
+@pytest.mark.probe(28)
 def test_nobody_types_into_a_terminal_for_others(box: Box) -> None:
     """TIOCSTI and TIOCLINUX are refused, also with high bits that the kernel drops."""
     code = """
@@ -121,6 +127,7 @@ print(*(call(number, follower, c, b'x') for c in (0x5412, 0x541C, 0x5412 | 1 << 
     assert box.python(code) == "EPERM EPERM EPERM"
 
 
+@pytest.mark.probe(26)
 def test_the_first_process_cannot_be_traced(box: Box) -> None:
     """Neither ptrace nor reading another's memory works on it; on one's own child it does."""
     code = """
@@ -135,6 +142,7 @@ os.kill(child, 9)
     assert box.python(code).splitlines() == ["EPERM", "OK"]
 
 
+@pytest.mark.probe(18)
 def test_the_box_lives_in_namespaces_of_its_own(box: Box) -> None:
     """All seven differ from the host's."""
     names = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -144,6 +152,7 @@ def test_the_box_lives_in_namespaces_of_its_own(box: Box) -> None:
     assert not set(inside) & set(outside)
 
 
+@pytest.mark.probe(26, 61)
 def test_signals_reach_nobody_outside(box: Box) -> None:
     """There is no number by which a process of the host could be meant; kill -1 stays inside."""
     assert box.sh("ls /proc | grep -x -E '[0-9]+' | wc -l").isdigit()
@@ -152,6 +161,7 @@ def test_signals_reach_nobody_outside(box: Box) -> None:
     assert box.sh("echo alive") == "alive"
 
 
+@pytest.mark.probe(34)
 def test_abstract_sockets_of_the_host_are_not_there(box: Box) -> None:
     """A socket in the host's abstract namespace cannot be connected to."""
     name = f"\0patchkiln-{os.getpid()}"
@@ -162,6 +172,7 @@ def test_abstract_sockets_of_the_host_are_not_there(box: Box) -> None:
         assert box.python(code) == "ECONNREFUSED"
 
 
+@pytest.mark.probe(36)
 def test_shared_memory_of_the_host_is_not_there(box: Box) -> None:
     """System V segments and queues are the box's own, of which there are none."""
     assert box.sh("cat /proc/sysvipc/shm /proc/sysvipc/msg /proc/sysvipc/sem | wc -l") == "3"

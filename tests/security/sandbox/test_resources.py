@@ -7,6 +7,7 @@ from tests.security.machine import Box, Machine, processes_in
 MIB = 1 << 20
 
 
+@pytest.mark.probe(44)
 def test_a_fork_bomb_is_bounded(machine: Machine) -> None:
     """No more processes than allowed ever exist, seen from the host too, and the box survives."""
     box = machine.box(limits={"processes": 50})
@@ -26,6 +27,7 @@ print(n, flush=True)
     box.destroy()
 
 
+@pytest.mark.probe(45)
 def test_a_thread_bomb_is_bounded(machine: Machine) -> None:
     """Threads count as processes do."""
     box = machine.box(limits={"processes": 50})
@@ -45,6 +47,7 @@ os._exit(0)
 
 
 @pytest.mark.parametrize("kind", ["heap", "shared", "children"])
+@pytest.mark.probe(46)
 def test_a_memory_hog_is_bounded(machine: Machine, kind: str) -> None:
     """Whoever holds it, a box gets little more memory than it may; the hog dies, the box lives."""
     box = machine.box(limits={"memory_bytes": 128 * MIB})
@@ -114,6 +117,7 @@ def grow():
 
 
 @pytest.mark.parametrize("kind", MEMORY_OF_NOBODY)
+@pytest.mark.probe(46)
 def test_memory_that_no_process_holds_is_bounded(machine: Machine, kind: str) -> None:
     """What the kernel keeps for a box counts as its own, or cannot be had."""
     box = machine.box(limits={"memory_bytes": 128 * MIB})
@@ -131,6 +135,7 @@ for held in range(512):
 
 
 @pytest.mark.parametrize("place", ["/tmp", "/home/user", "/dev/shm", "/workspace"])
+@pytest.mark.probe(47, 48)
 def test_disks_are_bounded(machine: Machine, place: str) -> None:
     """Each place that can be written has a size of its own, in bytes and in files."""
     limits = {"disk_bytes": 8 * MIB}
@@ -156,17 +161,20 @@ def test_a_base_s_disk_is_bounded(machine: Machine) -> None:
     box.destroy()
 
 
+@pytest.mark.probe(49)
 def test_giant_files_are_refused(box: Box) -> None:
     """A file may not even seem to be larger than the disk."""
     assert "File too large" in box.sh("trap '' XFSZ; truncate -s 10T giant")
 
 
+@pytest.mark.probe(64)
 def test_there_are_no_core_dumps(box: Box) -> None:
     """A crash leaves nothing behind."""
     box.sh("sh -c 'kill -SEGV $$'")
     assert box.sh("ulimit -c; ulimit -Hc; ls -A") == "0\n0"
 
 
+@pytest.mark.probe(64)
 def test_no_crash_starts_a_program_of_the_host(box: Box) -> None:
     """Where the kernel pipes core dumps to a program, only the limit of one byte keeps it back."""
     assert (
@@ -174,6 +182,7 @@ def test_no_crash_starts_a_program_of_the_host(box: Box) -> None:
     )
 
 
+@pytest.mark.probe(60)
 def test_watches_of_files_are_bounded(machine: Machine) -> None:
     """A box can use up its own share of inotify, and leaves some to others."""
     hog, other = machine.box(), machine.box()
@@ -193,6 +202,7 @@ if os.fork() == 0:
     other.destroy()
 
 
+@pytest.mark.probe(56)
 def test_a_flood_of_zombies_is_reaped(machine: Machine) -> None:
     """Orphans by the thousand leave no trace in the table of processes."""
     box = machine.box(limits={"processes": 100})
@@ -201,6 +211,7 @@ def test_a_flood_of_zombies_is_reaped(machine: Machine) -> None:
     box.destroy()
 
 
+@pytest.mark.probe(31)
 def test_nice_and_oom_scores_cannot_be_bettered(box: Box) -> None:
     """No command gets before others, nor out of the way of the kernel's memory killer."""
     assert box.python("print(attempt(lambda: os.nice(-5)))") in {"EPERM", "EACCES"}
@@ -225,6 +236,7 @@ if os.fork() == 0:
 """
 
 
+@pytest.mark.probe(50)
 def test_descriptors_on_their_way_hinder_no_other_box(machine: Machine) -> None:
     """Linux counts them by user: a box that holds as many as it may upsets neither server nor box.
 

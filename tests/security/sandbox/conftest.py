@@ -1,0 +1,58 @@
+"""The sandboxes that probes share, and what lies on the host for them."""
+
+from collections.abc import Callable, Generator
+
+import pytest
+
+from tests.security.machine import Box, Machine
+from tests.security.sandbox.bait import Bait
+from tests.security.sandbox.probes.program import Finding, Probe, ProbeBroken, read_finding
+
+MIB = 1 << 20
+SMALL = {
+    "memory_bytes": 128 * MIB,
+    "processes": 64,
+    "disk_bytes": 16 * MIB,
+    "tmp_bytes": 16 * MIB,
+    "open_files": 256,
+}
+
+Tried = Callable[[Probe], Finding]
+
+
+@pytest.fixture(scope="session")
+def bait(machine: Machine) -> Generator[Bait]:
+    """Lay bait for the user that starts the sandboxes."""
+    with Bait(machine.host_uid) as bait:
+        yield bait
+
+
+@pytest.fixture(scope="session")
+def boxes(machine: Machine) -> Generator[dict[bool, Box]]:
+    """Lend one box for all probes, and one with small limits for those that use things up."""
+    boxes = {False: machine.box(), True: machine.box(limits=SMALL)}
+    yield boxes
+    for box in boxes.values():
+        box.destroy()
+
+
+@pytest.fixture
+def tried(machine: Machine, bait: Bait, boxes: dict[bool, Box]) -> Tried:
+    """Return what runs a probe in a box and says what came of it."""
+
+    def run(probe: Probe) -> Finding:
+        box = machine.box() if probe.after_end else boxes[probe.small]
+        result = box.run(*probe.argv(bait.told()))
+        try:
+            found = read_finding(result.stdout, result.stderr)
+        except ProbeBroken:
+            if not probe.may_die:
+                raise
+            found = {}
+        escaped = bait.effects(found)
+        if probe.after_end:
+            box.destroy()
+            escaped += tuple("a process outlived the end" for _ in bait.survivors())
+        return Finding(escaped=escaped, reached=tuple(map(str, found.get("reached", ()))))
+
+    return run
