@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.machine import IDENTITIES, Identity, Machine
+from tests.security.machine import IDENTITIES, Box, Identity, Machine
 
 
 @contextmanager
@@ -85,3 +85,109 @@ def test_what_is_advised_suffices(identity: Identity, condition: str) -> None:
         assert machine.ask("isolation")["level"] in {"L3", "L2"}
         box = machine.box()
         assert box.sh("printf '#!/bin/sh\\necho ran' >x; chmod +x x; ./x") == "ran"
+
+
+@pytest.fixture(scope="module", params=IDENTITIES)
+def masked(request: pytest.FixtureRequest) -> Generator[Machine]:
+    """Lend a machine that is a container with a masked /proc, under Podman's default filter."""
+    identity: Identity = "root" if request.param == "root" else "user"
+    with machine_under(identity, "masked", "podman") as machine:
+        yield machine
+
+
+@pytest.fixture
+def shown(masked: Machine) -> Generator[Box]:
+    """Lend a sandbox that is shown the container's processes."""
+    box = masked.box()
+    yield box
+    box.destroy()
+
+
+def test_a_masked_proc_is_level_one(masked: Machine) -> None:
+    """The reason says what a sandbox sees, the remedy how to unmask, a fact whose table it is."""
+    found = masked.ask("isolation")
+    assert found["level"] == "L1", found
+    assert "command lines" in found["reason"]
+    assert "unmask=ALL" in found["remedy"]
+    assert found["facts"]["process table"] == "the container's"
+
+
+def test_processes_outside_cannot_be_opened_at_level_one(masked: Machine, shown: Box) -> None:
+    """Of the server, which it sees, a box reads no memory, environment, file or place."""
+    server = masked.ask("isolation")["pid"]
+    found = shown.python(
+        f"""
+place = '/proc/{server}/'
+print(os.path.isdir(place), open(place + 'comm').read().startswith('python'))
+for name in ('environ', 'maps', 'mem', 'auxv', 'io', 'stack', 'syscall', 'personality', 'pagemap'):
+    print(name, attempt(lambda: open(place + name, 'rb').read(1)))
+for name in ('cwd', 'root', 'exe', 'fd/0', 'ns/pid', 'map_files'):
+    print(name, attempt(lambda: os.listdir(place + name)))
+"""
+    )
+    shows, *lines = found.splitlines()
+    assert shows == "True True"
+    assert {line.split()[1] for line in lines} <= {"EACCES", "EPERM"}, lines
+    assert len(lines) == 15
+
+
+def test_processes_outside_cannot_be_changed_at_level_one(masked: Machine, shown: Box) -> None:
+    """A box raises nobody's score for the killer of the memory's shortage, and signals nobody."""
+    server = masked.ask("isolation")["pid"]
+    score = Path(f"/proc/{server}/oom_score_adj")
+    before = score.read_text()
+    found = shown.python(
+        f"""
+print(attempt(lambda: open('/proc/{server}/oom_score_adj', 'w')))
+print(attempt(lambda: open('/proc/{server}/clear_refs', 'w')))
+print(attempt(lambda: os.kill({server}, 9)))
+print(attempt(lambda: open('/proc/self/oom_score_adj', 'w')))
+"""
+    )
+    assert score.read_text() == before
+    assert set(found.split()) <= {"EROFS", "EACCES", "ESRCH", "EPERM"}
+
+
+def test_sandboxes_cannot_open_each_other_at_level_one(masked: Machine, shown: Box) -> None:
+    """One sees that another runs something, and no environment of it."""
+    other = masked.box()
+    try:
+        other.sh("MARK=secret-of-a-sibling setsid sleep 4321 >/dev/null 2>&1 &")
+        assert "sleep 4321" in shown.sh("cat /proc/*/cmdline | tr '\\0' ' '")
+        assert "secret-of-a-sibling" not in shown.sh("cat /proc/[0-9]*/environ")
+        assert "secret-of-a-sibling" in other.sh(
+            "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'"
+        )
+    finally:
+        other.destroy()
+
+
+def test_a_time_limit_ends_what_left_its_session_at_level_one(shown: Box) -> None:
+    """Commands are found and killed by their own numbers, though /proc counts otherwise."""
+    script = "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 6543' & sleep 6543"
+    result = shown.run("/bin/sh", "-c", script, timeout_s=0.5)
+    assert result.reason == "timed_out"
+    assert "sleep 6543" not in shown.sh("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+
+
+def test_memory_is_bounded_at_level_one(masked: Machine) -> None:
+    """The watchdog finds the box's processes among the container's; a control group needs none."""
+    box = masked.box(limits={"memory_bytes": 200 << 20})
+    try:
+        assert box.python("x = b'x' * (100 << 20); print(len(x) >> 20)") == "100"
+        result = box.run("python3", "-c", "x = b'x' * (600 << 20); import time; time.sleep(20)")
+        assert result.exit_code == 137
+    finally:
+        box.destroy()
+
+
+def test_useful_programs_work_at_level_one(shown: Box) -> None:
+    """Own descriptors, substitution of processes, workers of Python, git, and a compiler."""
+    assert shown.sh("readlink /proc/self/exe").endswith("readlink")
+    assert shown.sh("echo told >/dev/fd/1; echo too >/dev/stderr") == "told\ntoo"
+    assert shown.run("/bin/bash", "-c", "cat <(echo one) <(echo two)").stdout == "one\ntwo\n"
+    pool = "import multiprocessing as m; print(m.get_context('fork').Pool(2).map(abs, [-1, -2]))"
+    assert shown.python(pool) == "[1, 2]"
+    assert shown.sh("git init -q . && git add -A && git status -s | wc -l") == "0"
+    program = "int main() { return 7; }"
+    assert shown.sh(f"echo '{program}' >a.c && (gcc a.c || cc a.c) && ./a.out; echo $?") == "7"

@@ -71,7 +71,7 @@ class _BringUp:
         yield "cgroup namespace", lambda: syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         yield "root", rootfs.make_root
         yield "system", rootfs.share_system
-        yield "proc", rootfs.mount_proc
+        yield "proc", lambda: rootfs.mount_proc(shared=plan["shared_proc"])
         yield "devices", lambda: rootfs.mount_own_devices(limits)
         yield "scratch", lambda: disk.mount_scratch(plan)
         yield "workspace", lambda: disk.mount_workspace(plan, self._birth.base)

@@ -71,6 +71,11 @@ def explain(step: str, number: int, machine: MachineFacts) -> Diagnosis:
     return next((diagnosis for diagnosis in found if diagnosis), None) or _unknown(failure, machine)
 
 
+def lacks_proc(step: str, number: int) -> bool:
+    """Tell whether a box failed for want of a /proc of its own alone: level L1 is still there."""
+    return step == "proc" and number in _REFUSED
+
+
 def explain_machine(error: OSError) -> Diagnosis:
     """Explain why the server could not even prepare a box."""
     number = error.errno or 0

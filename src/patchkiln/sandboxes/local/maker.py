@@ -19,12 +19,13 @@ from patchkiln.sandboxes.local.zygote_process import StepFailed, ZygoteProcess
 
 
 class BoxMaker:
-    """Owns the zygote. ``tools`` are what boxes are lent."""
+    """Owns the zygote. ``tools`` are what boxes are lent; ``shared_proc`` is said in the plan."""
 
     def __init__(self, staging: Path) -> None:
         """Take the zygote's own directory."""
         self.tools = Tools()
         self._staging = staging
+        self.shared_proc = False
         self._starting = asyncio.Lock()
         self._zygote: ZygoteProcess | None = None
 
@@ -33,6 +34,7 @@ class BoxMaker:
     ) -> Generation:
         """Make a box. Raises `SandboxUnavailable` with the cause and the fix."""
         plan = plan_box(spec, self.tools, origin, name=name, purpose=purpose)
+        plan["shared_proc"] = self.shared_proc
         async with _explained():
             zygote = await self._running_zygote()
             if zygote.as_root and spec.mounts:

@@ -49,7 +49,8 @@ class BoxPlan(TypedDict):
     Below the layer lie those of ``chain``, the latest first, and below the workspace's ``base``.
     ``purpose`` is ``work`` but for a box that the server uses for itself: one for ``review`` has
     the chain below its workspace alone, and shows the base beside it; one to ``flatten`` joins the
-    chain into its own layer and shows nothing.
+    chain into its own layer and shows nothing. ``shared_proc``: it is shown the machine's own
+    /proc, for want of one of its own.
     """
 
     name: str
@@ -60,3 +61,4 @@ class BoxPlan(TypedDict):
     listeners: list[ListenerPlan]
     limits: LimitsPlan
     site: SitePlan | None
+    shared_proc: bool

@@ -50,6 +50,7 @@ def plan_box(
         "listeners": plan_listeners(targets(spec.network)),
         "limits": _limits(spec.limits, origin.used_bytes),
         "site": tools.site,
+        "shared_proc": False,
     }
 
 

@@ -8,13 +8,16 @@ set -- "$1" /proc/[0-9]*
 [ $# -lt 6 ] && echo "processes own"
 # The numbers of /proc may be another namespace's, and $$ is not.
 read -r own _ </proc/self/stat
-[ -e "/proc/$own/root/etc" ] && true 2>/dev/null <"/proc/$own/environ" && echo "control works"
+read -r line <"/proc/$own/maps" && [ -e "/proc/$own/root/etc" ] && echo "control works"
 exposed=
 scores=
 for process in /proc/[0-9]*; do
     [ "$process" = "/proc/$own" ] && continue
-    for inside in environ maps mem; do
-        true 2>/dev/null <"$process/$inside" && exposed=yes
+    for inside in environ maps; do
+        # One of a thread of the kernel's opens, and is empty.
+        line=
+        read -r line 2>/dev/null <"$process/$inside"
+        [ -n "$line" ] && exposed=yes
     done
     for inside in root/etc cwd/. fd/0 ns/pid; do
         [ -e "$process/$inside" ] && exposed=yes

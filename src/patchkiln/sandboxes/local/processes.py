@@ -6,12 +6,12 @@ import signal
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+
+from patchkiln.sandboxes.local.census import Process, living
 
 NOT_FOUND = 127
 NOT_RUNNABLE = 126
 _SIGNALLED = 128
-_INIT = 1
 _KILL_ROUNDS = 20
 _ROUND_PAUSE_S = 0.002
 _DEFAULT_SIGNALS = (
@@ -29,12 +29,6 @@ class CannotStart(Exception):
         """Take the sentence for stderr and the code."""
         super().__init__(message)
         self.exit_code = exit_code
-
-
-class _Process(NamedTuple):
-    pid: int
-    parent: int
-    session: int
 
 
 def start(argv: list[str], env: Mapping[str, str], streams: Sequence[int]) -> int:
@@ -115,9 +109,9 @@ def _find_program(name: str, path: str) -> str:
     raise CannotStart(f"{name}: command not found", NOT_FOUND)
 
 
-def _members(sessions: set[int]) -> Iterator[_Process]:
+def _members(sessions: set[int]) -> Iterator[Process]:
     """Yield the living processes of some sessions, and their descendants of other sessions."""
-    processes = list(_living())
+    processes = list(living())
     chosen = {process.pid for process in processes if process.session in sessions}
     grown = True
     while grown:
@@ -125,15 +119,3 @@ def _members(sessions: set[int]) -> Iterator[_Process]:
         grown = not children <= chosen
         chosen |= children
     return (process for process in processes if process.pid in chosen)
-
-
-def _living() -> Iterator[_Process]:
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != _INIT:
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it ended meanwhile
-                continue
-            if fields[0] not in {b"Z", b"X"}:
-                yield _Process(int(name), int(fields[1]), int(fields[3]))

@@ -14,13 +14,14 @@ from patchkiln.ports.sandbox import (
     new_sandbox_id,
 )
 from patchkiln.sandboxes.local import selftest, syscalls
-from patchkiln.sandboxes.local.diagnosis import explain_machine
+from patchkiln.sandboxes.local.diagnosis import explain_machine, lacks_proc
 from patchkiln.sandboxes.local.facts import read_facts
 from patchkiln.sandboxes.local.household import Household
 from patchkiln.sandboxes.local.maker import BoxMaker
 from patchkiln.sandboxes.local.planning import settle_places
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from patchkiln.sandboxes.local.tools import Tools, choose_tools, own_python
+from patchkiln.sandboxes.local.zygote_process import StepFailed
 
 _PLACE = Path("sandboxes")
 _CAPABILITIES = frozenset(
@@ -88,13 +89,27 @@ class LocalSandboxes:
         await self._maker.close()
 
     async def _examine(self) -> Isolation:
+        python = own_python(self._real_data_dir)
         try:
-            return selftest.judge(await self._observe(own_python(self._real_data_dir)))
+            return selftest.judge(await self._observe_what_works(python))
         except SandboxError as error:
             reason, remedy = error.message, error.remedy
         except OSError as error:
             reason, remedy = explain_machine(error)
         return Isolation(level=IsolationLevel.NONE, reason=reason, remedy=remedy)
+
+    async def _observe_what_works(self, python: Path | None) -> selftest.Observation:
+        """Do without a /proc of the box's own where the kernel refuses it."""
+        try:
+            return await self._observe(python)
+        except SandboxUnavailable as error:
+            failure = error.__cause__
+            if not isinstance(failure, StepFailed):
+                raise
+            if not lacks_proc(failure.step, failure.number):
+                raise
+        self._maker.shared_proc = True
+        return await self._observe(python)
 
     async def _observe(self, python: Path | None) -> selftest.Observation:
         """Make a box the way all are made, look at it from both sides, and choose the tools."""
@@ -118,6 +133,7 @@ class LocalSandboxes:
             cgroup=zygote.cgroup,
             landlock=syscalls.landlock_abi(),
             python=tools.python,
+            shared_proc=self._maker.shared_proc,
         )
 
 

@@ -46,19 +46,37 @@ def share_system() -> None:
             syscalls.bind(entry.path, f"{ROOT}/{entry.name}")
 
 
-def mount_proc() -> None:
-    """Mount a fresh /proc, hide the machine in it, and close /proc/sys to writers."""
+def mount_proc(*, shared: bool) -> None:
+    """Mount a fresh /proc, hide the machine in it, and close /proc/sys to writers.
+
+    ``shared``: show the machine's own instead, closed as a whole to writers. Each box is a user
+    namespace of its own, and so cannot look into the processes that it is shown there.
+    """
     proc = f"{ROOT}/proc"
-    syscalls.mount("proc", proc, "proc", PRIVATE | syscalls.MS_NOEXEC)
+    if shared:
+        syscalls.bind("/proc", proc)
+    else:
+        syscalls.mount("proc", proc, "proc", PRIVATE | syscalls.MS_NOEXEC)
     for name in _MASKED:
         if os.path.exists(f"{proc}/{name}"):
             syscalls.bind(f"{ROOT}/dev/null", f"{proc}/{name}")
     syscalls.bind(f"{proc}/sys", f"{proc}/sys")
     for name, limit in _USER_LIMITS.items():
-        if os.path.exists(f"{proc}/sys/user/{name}"):
-            with open(f"{proc}/sys/user/{name}", "w", encoding="utf-8") as file:
-                file.write(str(limit))
-    syscalls.set_mount_attributes(f"{proc}/sys", READ_ONLY | syscalls.ATTR_NOEXEC)
+        _set_user_limit(f"{proc}/sys/user/{name}", limit, required=not shared)
+    closed = proc if shared else f"{proc}/sys"
+    syscalls.set_mount_attributes(closed, READ_ONLY | syscalls.ATTR_NOEXEC)
+
+
+def _set_user_limit(path: str, limit: int, *, required: bool) -> None:
+    """Set a limit of the box's user namespace; where it is closed, the filter holds alone."""
+    if not os.path.exists(path):
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(limit))
+    except OSError:
+        if required:
+            raise
 
 
 def mount_own_devices(limits: LimitsPlan) -> None:

@@ -8,6 +8,8 @@ import os
 import signal
 from collections.abc import Iterator
 
+from patchkiln.sandboxes.local.census import Entry, entries
+
 CALM_S = 0.2
 ALERT_S = 0.02
 _ALERT_SHARE = 0.5
@@ -33,27 +35,26 @@ class Watchdog:
         if sum(resident.values()) + files <= self._limit_bytes:
             crowded = sum(resident.values()) + files > self._limit_bytes * _ALERT_SHARE
             return ALERT_S if crowded else CALM_S
-        proportional = {pid: _proportional_bytes(pid, size) for pid, size in resident.items()}
+        proportional = {entry: _proportional_bytes(entry, size) for entry, size in resident.items()}
         if sum(proportional.values()) + files > self._limit_bytes:
-            _kill(max(proportional, key=proportional.__getitem__))
+            _kill(max(proportional, key=proportional.__getitem__).pid)
         return ALERT_S
 
 
-def _resident_bytes() -> Iterator[tuple[int, int]]:
+def _resident_bytes() -> Iterator[tuple[Entry, int]]:
     """Yield each process but PID 1 with what it holds, shared pages counted in full."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1":
-            try:
-                with open(f"/proc/{name}/statm", "rb") as file:
-                    yield int(name), int(file.read().split()[1]) * _PAGE_BYTES
-            except OSError:  # it ended meanwhile
-                continue
+    for entry in entries():
+        try:
+            with open(f"{entry.place}/statm", "rb") as file:
+                yield entry, int(file.read().split()[1]) * _PAGE_BYTES
+        except OSError:  # it ended meanwhile
+            continue
 
 
-def _proportional_bytes(pid: int, otherwise: int) -> int:
+def _proportional_bytes(entry: Entry, otherwise: int) -> int:
     """Return what a process holds, its part of shared pages; what it hides counts in full."""
     try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+        with open(f"{entry.place}/smaps_rollup", "rb") as file:
             for line in file:
                 if line.startswith(b"Pss:"):
                     return int(line.split()[1]) << 10
