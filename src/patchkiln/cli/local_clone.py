@@ -21,7 +21,14 @@ SAFE_GIT = (
     "core.fsmonitor=false",
     "-c",
     "core.hooksPath=/dev/null",
+    # Not only where the file system makes them: a patch's names may be meant for another machine.
+    "-c",
+    "core.protectHFS=true",
+    "-c",
+    "core.protectNTFS=true",
 )
+# Submodules have filters and monitors of their own, which nobody has listed.
+OUTER_ONLY = "--ignore-submodules=dirty"
 LISTED_FILES = 5
 
 
@@ -39,7 +46,7 @@ class LocalClone:
 
     def uncommitted(self) -> bool:
         """Tell whether there are changes that a clone will not see."""
-        return not self.bare and bool(_git(self.root, "status", "--porcelain", "-z"))
+        return not self.bare and bool(_git(self.root, "status", "--porcelain", "-z", OUTER_ONLY))
 
     def apply(self, diff: bytes) -> None:
         """Apply a patch to the working tree; nothing is staged, nothing half applied.
@@ -67,7 +74,14 @@ class LocalClone:
             return _names(_git(self.root, *names, env=index))
 
     def _dirty(self) -> set[bytes]:
-        listing = ("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
+        listing = (
+            "status",
+            "--porcelain",
+            "-z",
+            "--untracked-files=no",
+            "--no-renames",
+            OUTER_ONLY,
+        )
         return {entry[3:] for entry in _names(_git(self.root, *listing))}
 
 
@@ -123,9 +137,9 @@ def _git(
     root: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
 ) -> bytes:
     done = subprocess.run(  # noqa: S603 - as above
-        [*SAFE_GIT, *_filters_off(root), *arguments],
+        [*SAFE_GIT, *arguments],
         cwd=root,
-        env=_environment(env or {}),
+        env=_environment({**_filters_off(root), **(env or {})}),
         input=stdin,
         capture_output=True,
         check=False,
@@ -139,14 +153,19 @@ def _git(
     return done.stdout
 
 
-def _filters_off(root: Path) -> list[str]:
-    """Return options that empty every filter of the configuration: git would start its command."""
+def _filters_off(root: Path) -> dict[str, str]:
+    """Return variables that empty every filter of the configuration: git would start its command.
+
+    A filter's name may hold an equals sign, at which the option ``-c`` would cut it.
+    """
     listing = _ask(root, "config", "--name-only", "-z", "--get-regexp", r"^filter\..*\.")
     names = {os.fsdecode(name).rsplit(".", 1)[0] for name in _names(listing or b"")}
-    values = ("clean=", "smudge=", "process=", "required=false")
-    return [
-        part for name in sorted(names) for value in values for part in ("-c", f"{name}.{value}")
-    ]
+    values = {"clean": "", "smudge": "", "process": "", "required": "false"}
+    settings = [(f"{name}.{key}", value) for name in sorted(names) for key, value in values.items()]
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings):
+        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 _MACHINE_FILES: Final = ("/etc/shadow", "/etc/gshadow")
 _SYSTEM_PLACES: Final = ("/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/etc/cron.d", "/var", "/opt")
@@ -90,7 +90,9 @@ class Bait:
         if self.secret in str(found.get("seen", "")):
             effects.add("secret read")
         digests = found.get("digests")
-        if isinstance(digests, list) and self._digests() & set(map(str, digests)):
+        if isinstance(digests, list) and self._digests() & set(
+            map(str, cast("list[object]", digests))
+        ):
             effects.add("a file of the host read")
         effects |= {f"wrote in {place}" for place in self._written()}
         effects |= self._marker_harm()

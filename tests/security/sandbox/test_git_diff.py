@@ -94,6 +94,7 @@ async def test_every_kind_of_change_applies(review: Review) -> None:
     assert patch.notes == ()
 
 
+@pytest.mark.probe(89)
 async def test_types_change_places(review: Review) -> None:
     """A file becomes a link, a link a file, a file a directory and a directory a file."""
     await review.run(
@@ -195,6 +196,7 @@ async def test_dropped_ignore_rules_still_judge(provider: LocalSandboxes, tmp_pa
         assert patch.notes == ()
 
 
+@pytest.mark.probe(89)
 async def test_nested_repository_shows_its_files(review: Review) -> None:
     """Git directories and git files in the tree hide nothing: what lies beside them is shown."""
     await review.run(
@@ -211,6 +213,7 @@ async def test_nested_repository_shows_its_files(review: Review) -> None:
     assert all(name in note for name in ("g/.git", "up/.GIT", "vendor/.git", "ro/deep/.git"))
 
 
+@pytest.mark.probe(90)
 async def test_names_that_git_refuses_spoil_nothing(review: Review) -> None:
     """Names that a clone elsewhere would take for .git are left out, the rest is told."""
     await review.run(
@@ -227,6 +230,7 @@ async def test_names_that_git_refuses_spoil_nothing(review: Review) -> None:
     "name",
     [".g\u200cit", "\ufeff.GIT", ".gi\u206at\u200f", ".git\u202a", ".git. . ", "GIT~1 .", ".git:x"],
 )
+@pytest.mark.probe(90, 98)
 async def test_names_that_other_systems_take_for_git_are_named(review: Review, name: str) -> None:
     """What HFS+ or NTFS would read as a git directory is left out, at any depth, and told."""
     await review.run(f"mkdir -p 'd/{name}/hooks'; echo 1 >'d/{name}/hooks/pre-commit'; echo 1 >d/f")
@@ -282,6 +286,7 @@ async def test_patch_over_the_limit_is_an_error(review: Review) -> None:
         await review.box.diff()
 
 
+@pytest.mark.probe(89)
 async def test_files_in_a_submodule_are_named(provider: LocalSandboxes, tmp_path: Path) -> None:
     """What was put into a submodule's directory cannot be in the patch, and a note says so."""
     files: Tree = {"f": b"1\n", "lib/x": Submodule("1" * 40)}

@@ -144,10 +144,88 @@ VECTORS = [
         "git add sub; rm -f PWNED sub/PWNED",
         "git status",
     ),
+    Vector("hook post-checkout", hook("post-checkout"), "git checkout -q -b other"),
+    Vector("hook reference-transaction", hook("reference-transaction"), "git branch other"),
+    Vector(
+        "hook pre-push", hook("pre-push"), "git init -q --bare ../tmp/o; git push ../tmp/o HEAD"
+    ),
+    Vector(
+        "smudge filter",
+        'git config filter.x.smudge "{mark}; cat"; echo "* filter=x" >.gitattributes;'
+        "rm .git/info/attributes",
+        "rm f; git checkout f",
+    ),
+    Vector("pager", 'git config core.pager "{mark}; cat"', 'script -qec "git log" /dev/null'),
+    Vector(
+        "editor", IDENTITY + 'git config core.editor "{mark}; true"', "git commit -qa --allow-empty"
+    ),
+    Vector(
+        "sshCommand",
+        'git config core.sshCommand "{mark};false"; git remote add x ssh://host/x',
+        "git fetch x",
+    ),
+    Vector(
+        "credential helper",
+        'git config credential.helper "!{mark}; true"',
+        "printf 'url=https://host/\\n\\n' | GIT_TERMINAL_PROMPT=0 git credential fill",
+    ),
+    Vector(
+        "ext remote",
+        "git config protocol.ext.allow always;"
+        "printf '#!/bin/sh\\n{mark}\\n' >run.sh; chmod +x run.sh;"
+        "git remote add x 'ext::/workspace/run.sh'",
+        "git fetch x",
+    ),
+    Vector(
+        "uploadpack",
+        'git remote add x /workspace; git config remote.x.uploadpack "{mark};git-upload-pack"',
+        "git fetch x",
+    ),
+    Vector(
+        "receivepack",
+        'git remote add x /workspace; git config remote.x.receivepack "{mark};git-receive-pack"',
+        "git push x HEAD:refs/heads/other",
+    ),
+    Vector(
+        "signing program",
+        IDENTITY
+        + "printf '#!/bin/sh\\n{mark}\\n' >run.sh; chmod +x run.sh;"
+        + "git config gpg.program /workspace/run.sh; git config commit.gpgsign true",
+        "git commit -qam x",
+    ),
+    Vector(
+        "merge driver",
+        IDENTITY
+        + 'git config merge.x.driver "{mark}; true"; echo "f merge=x" >.gitattributes;'
+        + "rm .git/info/attributes; git checkout -q -b one; echo one >f; git commit -qam one;"
+        + "git checkout -q -b two HEAD~1; echo two >f; git commit -qam two",
+        "git checkout -qf two; git merge -q one",
+    ),
+    Vector(
+        "included by condition",
+        "git config includeIf.gitdir:/workspace/.path /workspace/inc;"
+        'git config -f /workspace/inc core.fsmonitor "{mark};false"',
+        "git status",
+    ),
+    Vector("alias", 'git config alias.st "!{mark}"', "git st"),
+    Vector(
+        "working tree elsewhere",
+        'git config core.worktree /; git config core.fsmonitor "{mark};false"',
+        "git status --untracked-files=no",
+    ),
+    Vector(
+        "link in the place of refs",
+        "mkdir elsewhere; cp -r .git/refs/heads/. elsewhere; rm -rf .git/refs/heads;"
+        "ln -s /workspace/elsewhere .git/refs/heads",
+        "git branch PWNED",
+    ),
 ]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
+@pytest.mark.probe(
+    65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 87
+)
 async def test_trap_in_the_workspace_runs_nothing(
     review: Review, tmp_path: Path, vector: Vector
 ) -> None:
@@ -156,7 +234,7 @@ async def test_trap_in_the_workspace_runs_nothing(
     await review.run(vector.setup.format(mark=mark) + "\necho evil >>f")
     await review.try_to(vector.trigger)
     assert (await review.run("find /workspace -name PWNED")).stdout, "the vector is not alive"
-    await review.run(f"rm -f {MARK} */{MARK}; echo more >>f")
+    await review.run(f"find . -name {MARK} -delete; printf '1\nevil\nmore\n' >f")
     patch = await review.box.diff()
     names = {change.path for change in patch.changes}
     assert "f" in names
@@ -178,6 +256,7 @@ async def test_trap_in_the_workspace_runs_nothing(
         f"echo evil >>f; {IDENTITY} git commit -qam hidden",
         f"echo evil >>f; {IDENTITY} git commit -qam x; git replace HEAD~1 HEAD",
         f"echo evil >>f; {IDENTITY} git checkout -q --orphan x; git commit -qam x",
+        f"echo evil >>f; {IDENTITY} git commit -qam x; git rev-parse HEAD >.git/info/grafts",
         "echo evil >>f; rm -rf .git",
         "echo evil >>f; rm .git/index; ln -s /dev/zero .git/index",
         "echo evil >>f; rm -rf .git; mkfifo .git",
@@ -188,12 +267,43 @@ async def test_trap_in_the_workspace_runs_nothing(
         "echo evil >>f; ln -s /etc/passwd .gitignore; ln -s /dev/zero .gitattributes",
     ],
 )
+@pytest.mark.probe(88, 89)
 async def test_nothing_hides_a_change(review: Review, script: str) -> None:
     """No state of the workspace's own git directory, index or attributes keeps a change secret."""
     await review.try_to(script)
     patch = await review.box.diff()
     assert "f" in {change.path for change in patch.changes}
     assert b"\n+evil\n" in patch.diff
+
+
+# Writes an index that vouches for every file as it is now, with the object that it was.
+CRAFT = """
+import hashlib, os, struct
+data = bytearray(open('.git/index', 'rb').read())
+place = 12
+for _ in range(struct.unpack('>I', data[8:12])[0]):
+    length = struct.unpack('>H', data[place + 60:place + 62])[0] & 0xfff
+    name = data[place + 62:place + 62 + length].decode()
+    s = os.lstat(name)
+    words = (int(s.st_ctime), s.st_ctime_ns % 10**9, int(s.st_mtime), s.st_mtime_ns % 10**9,
+             s.st_dev & 0xffffffff, s.st_ino & 0xffffffff)
+    data[place:place + 24] = struct.pack('>6I', *words)
+    data[place + 36:place + 40] = struct.pack('>I', s.st_size)
+    place += (62 + length + 8) & ~7
+data[-20:] = hashlib.sha1(data[:-20]).digest()
+open('.git/index', 'wb').write(data)
+"""
+
+
+@pytest.mark.probe(85)
+async def test_a_crafted_index_hides_nothing(review: Review) -> None:
+    """An index that vouches for a changed file deceives git in the workspace, and not the diff."""
+    await review.run(
+        "echo evil >>f; git add f; git update-index --index-version 2; touch -d 2001-01-01 *"
+    )
+    await review.run('git reset -q; python3 -c "$(cat)"', stdin=CRAFT.encode())
+    assert (await review.run("git status --porcelain")).stdout == b"", "the index is not believed"
+    assert b"\n+evil\n" in (await review.box.diff()).diff
 
 
 @pytest.mark.parametrize(
@@ -208,6 +318,7 @@ async def test_nothing_hides_a_change(review: Review, script: str) -> None:
         ("echo '* ident' >.gitattributes; echo '$Id: evil $' >f", "f"),
     ],
 )
+@pytest.mark.probe(89)
 async def test_settings_change_nothing_of_the_truth(review: Review, script: str, name: str) -> None:
     """Modes, line ends, types and bytes are told as they are on disk; the patch makes just them."""
     await review.run(script)
@@ -216,6 +327,7 @@ async def test_settings_change_nothing_of_the_truth(review: Review, script: str,
     assert review.applied(patch) == await review.tree()
 
 
+@pytest.mark.probe(86)
 async def test_alternates_disclose_nothing(review: Review, tmp_path: Path) -> None:
     """Objects of another repository of the host are not reachable through alternates."""
     other = init(tmp_path / "other.git", bare=True)
@@ -258,6 +370,7 @@ async def clone(source: GitRepositories, remote: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".g\u200cit", "..", ".", "a/b"])
+@pytest.mark.probe(98)
 async def test_tree_with_a_dangerous_name_is_refused(
     source: GitRepositories, remote: Path, name: str
 ) -> None:
@@ -318,6 +431,7 @@ async def test_tree_through_its_own_link_is_refused(
 @pytest.mark.parametrize(
     "url", ["--upload-pack=touch {mark}", "ext::sh -c touch% {mark}", "file://{mark}", "../up"]
 )
+@pytest.mark.probe(93)
 async def test_submodules_run_nothing(
     source: GitRepositories, remote: Path, tmp_path: Path, url: str
 ) -> None:
@@ -346,6 +460,7 @@ async def test_submodules_run_nothing(
         "credential.helper",
     ],
 )
+@pytest.mark.probe(76, 97)
 async def test_settings_of_the_remote_run_nothing(
     source: GitRepositories, remote: Path, tmp_path: Path, setting: str
 ) -> None:
@@ -368,6 +483,7 @@ def found_below(directory: Path, name: str) -> list[Path]:
     return list(directory.rglob(name))
 
 
+@pytest.mark.probe(86)
 async def test_alternates_of_the_remote_disclose_nothing(
     source: GitRepositories, remote: Path, tmp_path: Path
 ) -> None:
@@ -382,6 +498,7 @@ async def test_alternates_of_the_remote_disclose_nothing(
         await clone(source, remote)
 
 
+@pytest.mark.probe(92)
 async def test_hostile_branch_name_stays_a_name(
     source: GitRepositories, remote: Path, tmp_path: Path
 ) -> None:
@@ -394,6 +511,7 @@ async def test_hostile_branch_name_stays_a_name(
     assert not (tmp_path / MARK).exists()
 
 
+@pytest.mark.probe(94)
 async def test_hosts_own_configuration_is_not_used(
     provider: LocalSandboxes, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tests.security.sandbox.probes.numbered import TITLES
 
@@ -132,9 +132,9 @@ class ProbeBroken(Exception):
 def read_finding(stdout: str, stderr: str) -> dict[str, Any]:
     """Return what a program found, from what it printed. Raises `ProbeBroken`."""
     try:
-        found = json.loads(stdout.strip().splitlines()[-1])
+        found: Any = json.loads(stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
         raise ProbeBroken(f"{stdout[-500:]}\n{stderr[-1500:]}") from None
     if not isinstance(found, dict):
         raise ProbeBroken(stdout[-500:])
-    return found
+    return cast("dict[str, Any]", found)
