@@ -234,8 +234,9 @@ class Sandbox(Protocol):
     async def pause(self) -> None:
         """Stop every process where it stands; none takes processor time or can go on by itself.
 
-        All but `resume`, `metrics` and `destroy` raise `SandboxPaused` until then. Idempotent.
-        Needs `Capability.PAUSE`.
+        The time limits of commands stand still as well, and who reads or awaits one waits on. All
+        but `resume`, `metrics` and `destroy` raise `SandboxPaused` until then. Idempotent. Needs
+        `Capability.PAUSE`.
         """
         ...
 

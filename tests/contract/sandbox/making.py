@@ -1,11 +1,21 @@
 """Making sandboxes and running commands in them, in as few words as tests like."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from patchkiln.domain.repository import Checkout
+from patchkiln.errors import SandboxUnsupported
 from patchkiln.ports.execution import CapturedOutput, capture
-from patchkiln.ports.sandbox import Sandbox, SandboxProvider, SandboxSpec, new_sandbox_id
+from patchkiln.ports.sandbox import (
+    Capability,
+    Sandbox,
+    SandboxProvider,
+    SandboxSpec,
+    new_sandbox_id,
+)
 
 TIMEOUT_S = 60.0
 
@@ -31,6 +41,17 @@ async def text(sandbox: Sandbox, script: str, **options: Any) -> str:
     output = await sh(sandbox, script, **options)
     assert output.status.exit_code == 0, output
     return output.stdout.decode().strip()
+
+
+async def lacks(
+    provider: SandboxProvider, capability: Capability, use: Callable[[], Awaitable[object]]
+) -> bool:
+    """Tell whether a provider declares that it lacks a capability; using it must then say so."""
+    if capability in provider.capabilities:
+        return False
+    with pytest.raises(SandboxUnsupported):
+        await use()
+    return True
 
 
 def checkout_at(path: Path) -> Checkout:

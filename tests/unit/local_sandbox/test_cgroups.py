@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from patchkiln.sandboxes.local import syscalls
-from patchkiln.sandboxes.local.cgroups import (
+from patchkiln.sandboxes.local.cgroups import Cgroups
+from patchkiln.sandboxes.local.hierarchies import (
     CgroupMount,
-    Cgroups,
     find_place,
     parse_membership,
     parse_mounts,
@@ -97,7 +97,7 @@ def test_a_process_is_born_in_the_group_of_a_door(group: Path) -> None:
     own = group / f"patchkiln-test-{os.getpid()}"
     (own / "box").mkdir(parents=True)
     try:
-        doors = Cgroups(2, [str(own)]).open("box")
+        doors = Cgroups(2, [str(own)], unified=str(own)).open("box")
         gate, opener = os.pipe()
         pid = syscalls.clone_process(0, doors.directory)
         if not pid:

@@ -44,6 +44,10 @@ class Reply:
     as_root: bool = False
     cgroup: int = 0
     disk_bytes: int = 0
+    cpu_ms: int = -1
+    memory_bytes: int = -1
+    processes: int = -1
+    frozen: bool = False
 
 
 _TYPES: dict[str, type] = {

@@ -9,12 +9,14 @@ import termios
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from patchkiln.errors import SandboxFileError, SandboxLost
 from patchkiln.ports.execution import Chunk, ExitReason, ExitStatus
 from patchkiln.sandboxes.local import pipes
 from patchkiln.sandboxes.local.channel import Channel, Reply
+from patchkiln.sandboxes.local.clock import Clock, Timer
 
 DRAIN_S = 0.05
 KILL_GRACE_S = 10.0
@@ -67,13 +69,15 @@ class LocalExecution:
     def __init__(
         self,
         channel: Channel,
+        clock: Clock,
         *,
         max_output_bytes: int,
         give_pipe: Callable[[int], None],
         on_closed: Callable[["LocalExecution"], None],
     ) -> None:
-        """Take the box's line, the bound, and what makes a pipe the box's own."""
+        """Take the box's line and clock, the bound, and what makes a pipe the box's own."""
         self._channel = channel
+        self._clock = clock
         self._room_bytes = max_output_bytes
         self._give_pipe = give_pipe
         self._on_closed = on_closed
@@ -81,7 +85,7 @@ class LocalExecution:
         self._number = channel.listen(self._on_reply)
         self._began = time.monotonic()
         self._drain_until = 0.0
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: list[Timer] = []
         self._stdin: asyncio.Task[None] | None = None
         self._reason: ExitReason | None = None
         self._iterated = False
@@ -111,8 +115,8 @@ class LocalExecution:
             self._end(None)
             raise
         if timeout_s is not None and not self._ended.done():
-            loop = asyncio.get_running_loop()
-            self._timers.append(loop.call_later(timeout_s, self._stop, ExitReason.TIMED_OUT))
+            end = partial(self._stop, ExitReason.TIMED_OUT)
+            self._timers.append(self._clock.call_later(timeout_s, end))
 
     async def _send(self, message: dict[str, Any], stdin: bytes | AsyncIterable[bytes]) -> None:
         given: list[int] = []
@@ -241,8 +245,7 @@ class LocalExecution:
         if not self._ended.done():
             self._reason = self._reason or reason
             # Whatever withstands SIGKILL for that long takes the sandbox with it.
-            loop = asyncio.get_running_loop()
-            self._timers.append(loop.call_later(KILL_GRACE_S, self._channel.close))
+            self._timers.append(self._clock.call_later(KILL_GRACE_S, self._channel.close))
         self._channel.post({"op": "kill", "id": self._number})
 
     def _end(self, reply: Reply | None) -> None:

@@ -11,6 +11,8 @@ import socket
 from typing import Any, NoReturn
 
 from patchkiln.sandboxes.local import files, processes, wire
+from patchkiln.sandboxes.local.measuring import measure
+from patchkiln.sandboxes.local.stillness import Stillness
 from patchkiln.sandboxes.local.watchdog import Watchdog
 
 _MAX_REMEMBERED = 10_000
@@ -30,6 +32,7 @@ class _Init:
         # Its session, by command and back; it may outlive the command's first process.
         self._sessions: dict[int, int] = {}
         self._session_commands: dict[int, int] = {}
+        self.stillness = Stillness()
 
     def handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
         operation = request["op"]
@@ -42,6 +45,10 @@ class _Init:
                 self._kill(request["id"])
             elif operation == "kill_all":
                 self._kill_all(request["id"])
+            elif operation in {"stop", "continue"}:
+                self._stand_still(request["id"], still=operation == "stop")
+            elif operation == "measure":
+                self._send(event="done", id=request["id"], **measure())
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -134,6 +141,17 @@ class _Init:
             pass
         self._send(event="done", id=request_id)
 
+    def _stand_still(self, request_id: int, *, still: bool) -> None:
+        try:
+            if still:
+                self.stillness.begin()
+            else:
+                self.stillness.end()
+        except OSError as error:
+            self._fail(request_id, error)
+        else:
+            self._send(event="done", id=request_id)
+
     def _reap_one(self, options: int) -> bool:
         try:
             pid, status, usage = os.wait4(-1, options)
@@ -175,13 +193,19 @@ class _Loop:
 
     def run(self) -> NoReturn:
         while True:
-            pause_s = None if self._watchdog is None else self._watchdog.look()
+            pause_s = self._look()
             for descriptor, _ in self._poll.poll(None if pause_s is None else pause_s * _MS):
                 if descriptor == self._signals:
                     os.read(self._signals, _PIPE_BYTES)
                     self._init.reap()
                 else:
                     self._take_request()
+
+    def _look(self) -> float | None:
+        """Let the watchdog look; what stands still grows no more."""
+        if self._watchdog is None or self._init.stillness.holds:
+            return None
+        return self._watchdog.look()
 
     def _take_request(self) -> None:
         request, descriptors = wire.receive(self._control)

@@ -32,6 +32,7 @@ _CAPABILITIES = frozenset(
         Capability.HOST_MOUNTS,
         Capability.MEMORY_LIMIT,
         Capability.NETWORK,
+        Capability.PAUSE,
         Capability.PROCESS_LIMIT,
         Capability.SNAPSHOT,
     }

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from patchkiln.domain.patch import Patch
+from patchkiln.errors import SandboxPaused
 from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES
-from patchkiln.ports.sandbox import WORKSPACE, FileInfo, SandboxSpec, Snapshot
+from patchkiln.ports.sandbox import WORKSPACE, FileInfo, SandboxMetrics, SandboxSpec, Snapshot
+from patchkiln.sandboxes.local import pausing
 from patchkiln.sandboxes.local.calls import FileCalls
+from patchkiln.sandboxes.local.clock import Clock
 from patchkiln.sandboxes.local.environment import environment
 from patchkiln.sandboxes.local.execution import KILL_GRACE_S, LocalExecution
 from patchkiln.sandboxes.local.gate import Gate
@@ -75,6 +78,9 @@ class LocalSandbox:
         self._env = {**environment(own_python=own_python is not None), **spec.env}
         self._give_pipe = _give_pipe if generation.zygote.as_root else _keep_pipe
         self._gate = Gate()
+        self._clock = Clock()
+        self._pausing = asyncio.Lock()
+        self._paused = False
         self._executions: set[LocalExecution] = set()
         self._generations = itertools.count(1)
         self._live_in(generation)
@@ -121,6 +127,7 @@ class LocalSandbox:
         async with self._gate.together():
             execution = LocalExecution(
                 self._channel,
+                self._clock,
                 max_output_bytes=max_output_bytes,
                 give_pipe=self._give_pipe,
                 on_closed=self._executions.discard,
@@ -185,6 +192,31 @@ class LocalSandbox:
         finally:
             self._succession.remove_snapshot(snapshot.id)
 
+    async def pause(self) -> None:
+        """Stop every process where it stands, and the clocks of commands with them."""
+        async with self._pausing:
+            if self._paused:
+                return
+            async with self._gate.alone(_nobody):
+                await pausing.pause(self.generation)
+                self._paused = True
+                self._clock.stop()
+                self._gate.shut(SandboxPaused, "The sandbox is paused.")
+
+    async def resume(self) -> None:
+        """Let what was paused go on."""
+        async with self._pausing:
+            if not self._paused:
+                self._raise_if_lost()
+                return
+            await pausing.resume(self.generation)
+            self._unpause()
+
+    async def metrics(self) -> SandboxMetrics:
+        """Return what the box and the layers below it use."""
+        self._raise_if_lost()
+        return await pausing.measure(self.generation, self._spec.limits, paused=self._paused)
+
     async def destroy(self) -> None:
         """End the box; all who call wait for the same end."""
         if self._destroying is None:
@@ -199,6 +231,15 @@ class LocalSandbox:
             self._channel.close()
             raise self._channel.lost() from error
 
+    def _unpause(self) -> None:
+        self._paused = False
+        self._clock.go()
+        self._gate.open()
+
+    def _raise_if_lost(self) -> None:
+        if not self.is_alive():
+            raise self._channel.lost()
+
     def _live_in(self, generation: Generation) -> None:
         self.generation = generation
         self._channel = generation.channel
@@ -206,8 +247,7 @@ class LocalSandbox:
 
     async def _seal(self) -> tuple[Snapshot, Generation]:
         """Seal the box's layer; return the snapshot, and the box that the sandbox has left."""
-        if not self.is_alive():
-            raise self._channel.lost()
+        self._raise_if_lost()
         name = f"{self.id}.{next(self._generations)}"
         self._sealing = asyncio.create_task(
             self._succession.seal(self._spec, self.generation, name)
@@ -243,6 +283,7 @@ class LocalSandbox:
 
     async def _destroy(self) -> None:
         self._channel.close()
+        self._unpause()
         if self._sealing is not None:
             await self._undo(self._sealing)
         for execution in list(self._executions):
@@ -255,6 +296,10 @@ class LocalSandbox:
     async def _ask(self, operation: str, path: str, max_bytes: int = MAX_ENTRY_BYTES) -> bytes:
         async with self._gate.together():
             return await self._files.fetch({"op": operation, "path": _absolute(path)}, max_bytes)
+
+
+async def _nobody() -> None:
+    """Make nobody leave: those inside go by themselves."""
 
 
 def _absolute(path: str) -> str:

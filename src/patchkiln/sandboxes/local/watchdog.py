@@ -31,7 +31,7 @@ class Watchdog:
         resident = dict(_resident_bytes())
         if not resident:
             return None
-        files = sum(map(_used_bytes, _FILE_SYSTEMS)) + _shared_segment_bytes()
+        files = _file_bytes()
         if sum(resident.values()) + files <= self._limit_bytes:
             crowded = sum(resident.values()) + files > self._limit_bytes * _ALERT_SHARE
             return ALERT_S if crowded else CALM_S
@@ -39,6 +39,16 @@ class Watchdog:
         if sum(proportional.values()) + files > self._limit_bytes:
             _kill(max(proportional, key=proportional.__getitem__).pid)
         return ALERT_S
+
+
+def used_bytes() -> int:
+    """Return what the processes hold, each shared page once, and the files in memory."""
+    held = (_proportional_bytes(entry, size) for entry, size in _resident_bytes())
+    return sum(held) + _file_bytes()
+
+
+def _file_bytes() -> int:
+    return sum(map(_used_bytes, _FILE_SYSTEMS)) + _shared_segment_bytes()
 
 
 def _resident_bytes() -> Iterator[tuple[Entry, int]]:

@@ -4,6 +4,7 @@ The server starts it with an empty environment and talks to it over one socket. 
 server, and every box ends with it.
 """
 
+import errno
 import gc
 import os
 import select
@@ -14,7 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from patchkiln.sandboxes.local import bringup, hostmounts, syscalls, wire
-from patchkiln.sandboxes.local.cgroups import Cgroups, find_cgroups
+from patchkiln.sandboxes.local.cgroups import Cgroups, Usage
+from patchkiln.sandboxes.local.hierarchies import find_cgroups
 from patchkiln.sandboxes.local.layers import LAYERS, Layers
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
@@ -61,13 +63,22 @@ class _Zygote:
                 self._create(request["id"], request["box"], descriptors[0])
             elif request["op"] == "destroy":
                 self._destroy(request["id"], request["name"])
-            elif request["op"] == "hold":
-                self._hold(request["id"], request["holder"], request["layers"])
             elif request["op"] == "release":
                 self._layers.release(request["holder"], in_use=False)
+            else:
+                self._answer(request)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        """Do what is done at once, and can fail."""
+        answers = {"hold": self._hold, "freeze": self._freeze, "measure": self._measure}
+        try:
+            answer = answers[request["op"]](request)
+        except OSError as error:
+            answer = {"event": "failed", "step": request["op"], "errno": error.errno or 0}
+        self._send(id=request["id"], **answer)
 
     def reap(self) -> None:
         """Forget the boxes whose first process, and with it every other, has ended."""
@@ -166,16 +177,26 @@ class _Zygote:
             return
         box.waiting.append(request_id)
         self._layers.release(name, in_use=True)
+        if self._cgroups is not None:
+            self._cgroups.kill(name)
         os.kill(box.pid, signal.SIGKILL)
 
-    def _hold(self, request_id: int, holder: str, layers: list[str]) -> None:
-        try:
-            self._layers.hold(holder, layers)
-        except OSError as error:
-            self._send(event="failed", id=request_id, step="layer", errno=error.errno or 0)
-            return
-        used_bytes = self._layers.used_bytes(holder)
-        self._send(event="done", id=request_id, disk_bytes=used_bytes)
+    def _hold(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._layers.hold(request["holder"], request["layers"])
+        return {"event": "done", "disk_bytes": self._layers.used_bytes(request["holder"])}
+
+    def _freeze(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self._cgroups is None:
+            raise OSError(errno.ENOTSUP, "")
+        frozen = self._cgroups.freeze(request["name"], frozen=request["frozen"])
+        return {"event": "done", "frozen": frozen}
+
+    def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = request["name"]
+        usage = Usage() if self._cgroups is None else self._cgroups.usage(name)
+        used_bytes = self._layers.used_bytes(name)
+        known = {counter: value for counter, value in usage._asdict().items() if value >= 0}
+        return {"event": "done", "disk_bytes": used_bytes, **known}
 
     def _forget(self, box: _Box) -> None:
         self._layers.release(box.name, in_use=False)

@@ -102,6 +102,21 @@ class ZygoteProcess:
             raise SandboxLost("The sandbox is gone.")
         return reply.disk_bytes
 
+    async def freeze(self, name: str, *, frozen: bool) -> bool:
+        """Begin to freeze or thaw a box; tell whether all of it is frozen.
+
+        Raises `StepFailed`, with ``ENOTSUP`` where no control group can.
+        """
+        reply = await self._line.request({"op": "freeze", "name": name, "frozen": frozen})
+        _raise_failure(reply)
+        return reply.frozen
+
+    async def measure(self, name: str) -> Reply:
+        """Ask what a box uses, as far as control groups and layers tell."""
+        reply = await self._line.request({"op": "measure", "name": name})
+        _raise_failure(reply)
+        return reply
+
     def release(self, holder: str) -> None:
         """Let go of what a holder keeps, soon. Idempotent."""
         if self.running:
