@@ -1,9 +1,15 @@
 """What the commands of a box find in their environment: nothing of the host's."""
 
+from collections.abc import Mapping
+
 from patchkiln.ports.sandbox import HOME
 from patchkiln.sandboxes.local.layout import OPT_PYTHON, OPT_TOOLCHAIN, USER
 
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+_NO_TERMINAL = "dumb"
+_TERMINAL = "xterm-256color"
 
 
 def environment(*, own_python: bool) -> dict[str, str]:
@@ -17,7 +23,13 @@ def environment(*, own_python: bool) -> dict[str, str]:
         "PATH": ":".join(path),
         "PYTHONDONTWRITEBYTECODE": "1",
         "SHELL": "/bin/sh",
-        "TERM": "dumb",
+        "TERM": _NO_TERMINAL,
         "TMPDIR": "/tmp",  # noqa: S108 - inside the box
         "USER": USER,
     }
+
+
+def on_terminal(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a command on a terminal, unless they name its kind already."""
+    kind = env.get("TERM", _NO_TERMINAL)
+    return {**env, "TERM": _TERMINAL if kind == _NO_TERMINAL else kind}

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from patchkiln.sandboxes.local import files, processes, wire
@@ -33,6 +34,16 @@ class _Init:
         self._sessions: dict[int, int] = {}
         self._session_commands: dict[int, int] = {}
         self.stillness = Stillness()
+        self._others: dict[str, Callable[[dict[str, Any]], None]] = {
+            "kill": self._kill,
+            "kill_all": self._kill_all,
+            "stop": self._stand_still,
+            "continue": self._stand_still,
+            "measure": self._measure,
+            "pid": self._tell_pid,
+            "signal": self._signal,
+            "terminals": self._lend_terminals,
+        }
 
     def handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
         operation = request["op"]
@@ -41,14 +52,8 @@ class _Init:
                 self._exec(request, descriptors)
             elif operation in files.OPERATIONS:
                 self._start_file_operation(request, descriptors)
-            elif operation == "kill":
-                self._kill(request["id"])
-            elif operation == "kill_all":
-                self._kill_all(request["id"])
-            elif operation in {"stop", "continue"}:
-                self._stand_still(request["id"], still=operation == "stop")
-            elif operation == "measure":
-                self._send(event="done", id=request["id"], **measure())
+            else:
+                self._others[operation](request)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -59,7 +64,7 @@ class _Init:
 
     def _exec(self, request: dict[str, Any], descriptors: list[int]) -> None:
         command: int = request["id"]
-        *stdin, stdout, stderr = descriptors
+        stderr = descriptors[-1]
         try:
             os.chdir(request["cwd"])
         except (OSError, ValueError) as error:
@@ -68,9 +73,8 @@ class _Init:
             else:
                 self._refuse(command, stderr, f"{request['cwd']}: {error}")
             return
-        streams = [*(stdin or [self._null]), stdout, stderr]
         try:
-            pid = self._spawn(request["argv"], request["env"], streams)
+            pid = self._spawn(request, descriptors)
         except processes.CannotStart as error:
             self._refuse(command, stderr, str(error), error.exit_code)
             return
@@ -85,14 +89,19 @@ class _Init:
         _tell(stderr, f"{text}\n")
         self._send(event="ended", id=command, code=code)
 
-    def _spawn(self, argv: list[str], env: dict[str, str], streams: list[int]) -> int:
+    def _spawn(self, request: dict[str, Any], descriptors: list[int]) -> int:
         """Start a program that the kernel kills before this process when memory is short.
 
         It inherits the score at its birth; to lower one's own again is allowed.
         """
+        if request["terminal"]:
+            streams = processes.on_terminal(descriptors[0])
+        else:
+            *stdin, stdout, stderr = descriptors
+            streams = processes.on_pipes([*(stdin or [self._null]), stdout, stderr])
         os.pwrite(self._oom_score, _COMMANDS_OOM_SCORE, 0)
         try:
-            return processes.start(argv, env, streams)
+            return processes.start(request["argv"], request["env"], streams)
         finally:
             os.pwrite(self._oom_score, b"0", 0)
 
@@ -130,27 +139,56 @@ class _Init:
             self._send(event="done", id=request["id"])
         os._exit(0)
 
-    def _kill(self, command: int) -> None:
-        session = self._sessions.get(command)
+    def _kill(self, request: dict[str, Any]) -> None:
+        session = self._sessions.get(request["id"])
         if session is not None:
             processes.kill_session(session)
 
-    def _kill_all(self, request_id: int) -> None:
+    def _kill_all(self, request: dict[str, Any]) -> None:
         processes.kill_everything()
         while self._reap_one(0):
             pass
-        self._send(event="done", id=request_id)
+        self._send(event="done", id=request["id"])
 
-    def _stand_still(self, request_id: int, *, still: bool) -> None:
+    def _signal(self, request: dict[str, Any]) -> None:
+        pid = self._running(request["id"])
+        if pid is not None:
+            processes.signal_group(pid, request["signal"])
+
+    def _tell_pid(self, request: dict[str, Any]) -> None:
+        pid = self._running(request["command"])
+        if pid is None:
+            self._fail(request["id"], ProcessLookupError(errno.ESRCH, ""))
+        else:
+            self._send(event="done", id=request["id"], pid=pid)
+
+    def _running(self, command: int) -> int | None:
+        """Return the first process of a command that has not ended."""
+        pid = self._sessions.get(command)
+        return pid if pid in self._commands else None
+
+    def _lend_terminals(self, request: dict[str, Any]) -> None:
+        """Lend the directory in which the server makes terminals."""
+        directory = os.open("/dev/pts", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if still:
+            message = {"event": "done", "id": request["id"]}
+            wire.send(self._control, message, [directory])
+        finally:
+            os.close(directory)
+
+    def _measure(self, request: dict[str, Any]) -> None:
+        self._send(event="done", id=request["id"], **measure())
+
+    def _stand_still(self, request: dict[str, Any]) -> None:
+        try:
+            if request["op"] == "stop":
                 self.stillness.begin()
             else:
                 self.stillness.end()
         except OSError as error:
-            self._fail(request_id, error)
+            self._fail(request["id"], error)
         else:
-            self._send(event="done", id=request_id)
+            self._send(event="done", id=request["id"])
 
     def _reap_one(self, options: int) -> bool:
         try:
@@ -229,7 +267,8 @@ def _note(_number: int, _frame: object) -> None:
 
 
 def _tell(descriptor: int, text: str) -> None:
-    """Write to a pipe that nobody has written to yet, and no more than fits in at once."""
+    """Write to a stream that nobody has written to yet, and no more than fits in at once."""
+    os.set_blocking(descriptor, False)
     try:
         os.write(descriptor, text.encode(errors="backslashreplace")[:_PIPE_BYTES])
     except OSError:

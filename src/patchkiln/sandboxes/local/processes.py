@@ -6,6 +6,7 @@ import signal
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from patchkiln.sandboxes.local.census import Process, living
 
@@ -22,6 +23,9 @@ _DEFAULT_SIGNALS = (
 )
 
 
+Streams: TypeAlias = list[tuple[Any, ...]]
+
+
 class CannotStart(Exception):
     """A program could not be started; ``exit_code`` as a shell gives it."""
 
@@ -31,19 +35,29 @@ class CannotStart(Exception):
         self.exit_code = exit_code
 
 
-def start(argv: list[str], env: Mapping[str, str], streams: Sequence[int]) -> int:
+def on_pipes(streams: Sequence[int]) -> Streams:
+    """Let descriptors become a program's 0, 1 and 2."""
+    return [(os.POSIX_SPAWN_DUP2, stream, place) for place, stream in enumerate(streams)]
+
+
+def on_terminal(terminal: int) -> Streams:
+    """Let a terminal be all three; who opens it first in a session is controlled by it."""
+    first = (os.POSIX_SPAWN_OPEN, 0, os.ttyname(terminal), os.O_RDWR, 0)
+    return [first, *((os.POSIX_SPAWN_DUP2, 0, place) for place in (1, 2))]
+
+
+def start(argv: list[str], env: Mapping[str, str], streams: Streams) -> int:
     """Start a program in a session of its own, in the working directory; return its pid.
 
-    ``streams`` become its descriptors 0, 1 and 2. Raises `CannotStart`.
+    Raises `CannotStart`.
     """
     program = _find_program(argv[0], env.get("PATH", ""))
-    actions = [(os.POSIX_SPAWN_DUP2, stream, place) for place, stream in enumerate(streams)]
     try:
         return os.posix_spawn(
             program,
             argv,
             env,
-            file_actions=actions,
+            file_actions=streams,
             setsid=True,
             setsigmask=(),
             setsigdef=_DEFAULT_SIGNALS,
@@ -59,6 +73,14 @@ def exit_code(wait_status: int) -> int:
     """Return the exit code, or 128 and the number of the signal that killed it."""
     code = os.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else _SIGNALLED - code
+
+
+def signal_group(leader: int, number: int) -> None:
+    """Send a signal to the process group that a process leads."""
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:  # it has just ended
+        return
 
 
 def kill_session(session: int) -> None:

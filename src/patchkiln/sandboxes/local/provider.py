@@ -27,6 +27,7 @@ _PLACE = Path("sandboxes")
 _CAPABILITIES = frozenset(
     {
         Capability.ATTACH,
+        Capability.BACKGROUND,
         Capability.DISK_LIMIT,
         Capability.FORK,
         Capability.HOST_MOUNTS,
@@ -34,7 +35,9 @@ _CAPABILITIES = frozenset(
         Capability.NETWORK,
         Capability.PAUSE,
         Capability.PROCESS_LIMIT,
+        Capability.SIGNAL,
         Capability.SNAPSHOT,
+        Capability.TERMINAL,
     }
 )
 

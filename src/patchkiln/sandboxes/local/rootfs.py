@@ -7,6 +7,7 @@ import os
 
 from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.layers import inodes
+from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
 from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
 from patchkiln.sandboxes.local.template import HOSTS, READ_ONLY, TEMPLATE
 
@@ -80,9 +81,9 @@ def _set_user_limit(path: str, limit: int, *, required: bool) -> None:
 
 
 def mount_own_devices(limits: LimitsPlan) -> None:
-    """Mount private terminals and shared memory."""
+    """Mount private terminals, the box's own whoever opens them, and shared memory."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
-    options = "newinstance,ptmxmode=0666,mode=620"
+    options = f"newinstance,ptmxmode=0666,mode=620,uid={BOX_UID},gid={BOX_GID}"
     syscalls.mount("devpts", f"{ROOT}/dev/pts", "devpts", flags, options)
     size = limits["shm_bytes"]
     options = f"mode=1777,size={size},nr_inodes={inodes(size)}"

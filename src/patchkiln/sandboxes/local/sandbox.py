@@ -4,18 +4,18 @@ import asyncio
 import itertools
 import os
 import posixpath
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from patchkiln.domain.patch import Patch
 from patchkiln.errors import SandboxPaused
-from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES
+from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES, Input, TerminalSize
 from patchkiln.ports.sandbox import WORKSPACE, FileInfo, SandboxMetrics, SandboxSpec, Snapshot
 from patchkiln.sandboxes.local import pausing
 from patchkiln.sandboxes.local.calls import FileCalls
 from patchkiln.sandboxes.local.clock import Clock
-from patchkiln.sandboxes.local.environment import environment
+from patchkiln.sandboxes.local.environment import environment, on_terminal
 from patchkiln.sandboxes.local.execution import KILL_GRACE_S, LocalExecution
 from patchkiln.sandboxes.local.gate import Gate
 from patchkiln.sandboxes.local.generation import Generation
@@ -27,6 +27,8 @@ from patchkiln.sandboxes.local.listing import (
     parse_entry,
     parse_path,
 )
+from patchkiln.sandboxes.local.streams import open_pipes, open_terminal
+from patchkiln.sandboxes.local.terminals import Terminals
 
 
 class Succession(Protocol):
@@ -81,6 +83,7 @@ class LocalSandbox:
         self._clock = Clock()
         self._pausing = asyncio.Lock()
         self._paused = False
+        self._terminals = Terminals(generation.channel)
         self._executions: set[LocalExecution] = set()
         self._generations = itertools.count(1)
         self._live_in(generation)
@@ -109,9 +112,11 @@ class LocalSandbox:
         *,
         cwd: str = WORKSPACE,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterable[bytes] = b"",
+        stdin: Input = b"",
         timeout_s: float | None = None,
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+        terminal: TerminalSize | None = None,
+        background: bool = False,
     ) -> LocalExecution:
         """Start a command."""
         if not argv:
@@ -119,17 +124,23 @@ class LocalSandbox:
         message = {
             "op": "exec",
             "argv": list(argv),
-            "env": {**self._env, **(env or {})},
+            "env": {**(self._env if terminal is None else on_terminal(self._env)), **(env or {})},
             "cwd": _absolute(cwd),
             # The workspace is always there: nothing to wait for.
             "confirm": cwd != WORKSPACE,
+            "terminal": terminal is not None,
         }
         async with self._gate.together():
+            if terminal is None:
+                streams = open_pipes(self._give_pipe, with_input=stdin != b"")
+            else:
+                streams = await open_terminal(self._terminals, terminal)
             execution = LocalExecution(
                 self._channel,
                 self._clock,
+                streams,
                 max_output_bytes=max_output_bytes,
-                give_pipe=self._give_pipe,
+                background=background,
                 on_closed=self._executions.discard,
             )
             self._executions.add(execution)
@@ -244,6 +255,8 @@ class LocalSandbox:
         self.generation = generation
         self._channel = generation.channel
         self._files = FileCalls(generation.channel)
+        self._terminals.close()
+        self._terminals = Terminals(generation.channel)
 
     async def _seal(self) -> tuple[Snapshot, Generation]:
         """Seal the box's layer; return the snapshot, and the box that the sandbox has left."""
@@ -288,6 +301,7 @@ class LocalSandbox:
             await self._undo(self._sealing)
         for execution in list(self._executions):
             execution.close_unread()
+        self._terminals.close()
         await self._succession.end(self.generation)
         if self._leaving is not None:
             await self._leaving

@@ -53,6 +53,7 @@ _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _CAPABILITY_BYTES: Final = 24
 _SIGCHLD: Final = 17
 _CLONE_INTO_CGROUP: Final = 1 << 33
+_STATFS_WORDS: Final = 32  # more than its 120 bytes
 _ARGUMENT_FIELDS: Final = slice(45, 47)  # of /proc/PID/stat, counted after the name
 
 # Since Linux 5.1 new calls have the same number on every architecture.
@@ -190,6 +191,13 @@ def clone_process(flags: int, cgroup: int | None = None) -> int:
 def unshare(flags: int) -> None:
     """Move this process into new namespaces."""
     _checked(_libc.unshare(flags), "unshare")
+
+
+def file_system_type(descriptor: int) -> int:
+    """Return the number of the kind of file system that a descriptor lies in (fstatfs(2))."""
+    status = (ctypes.c_long * _STATFS_WORDS)()
+    _checked(_libc.fstatfs(descriptor, status), "fstatfs")
+    return status[0]
 
 
 def hide_arguments(name: str) -> None:
