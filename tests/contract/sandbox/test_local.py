@@ -2,15 +2,82 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from patchkiln.errors import SandboxNotFound, SandboxUnavailable
-from patchkiln.ports.sandbox import SandboxSpec, new_sandbox_id
+from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, new_sandbox_id
 from patchkiln.sandboxes.local import household
 from patchkiln.sandboxes.local.provider import LocalSandboxes
-from tests.contract.sandbox.making import make, text
+from tests.contract.sandbox.making import checkout_at, make, run, text
+
+# Changes a tree at random, by a seed: files, directories, links and pipes take each other's place.
+CHANGE = r"""
+import os, random, shutil, sys
+chance = random.Random(sys.argv[1])
+NAMES = ['a', 'b', 'c', 'odd\n', '\udcff']
+def place():
+    path = chance.choice(['/workspace', '/workspace', '/home/user', '/tmp'])
+    for _ in range(chance.randrange(4)):
+        path += '/' + chance.choice(NAMES)
+    return path + '/' + chance.choice(NAMES)
+def remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+def write(path):
+    remove(path)
+    with open(path, 'wb') as file:
+        file.seek(chance.choice([0, 0, 100_000]))
+        file.write(chance.randbytes(chance.choice([0, 10, 5000])))
+    os.setxattr(path, 'user.kept', b'value')
+def replace(path):
+    remove(path)
+    os.mkdir(path)
+def link(path):
+    source = place()
+    if os.path.isfile(source) and not os.path.islink(source):
+        remove(path)
+        os.link(source, path)
+def append(path):
+    if os.path.isfile(path) and not os.path.islink(path):
+        with open(path, 'ab') as file:
+            file.write(b'more')
+ACTIONS = [
+    write, write, replace, os.makedirs, os.makedirs, remove, link, append,
+    lambda path: (remove(path), os.symlink('a/b', path)),
+    lambda path: (remove(path), os.mkfifo(path)),
+    lambda path: os.chmod(path, chance.choice([0o700, 0o755, 0o1777])),
+]
+for _ in range(120):
+    try:
+        chance.choice(ACTIONS)(place())
+    except OSError:
+        pass
+"""
+# What there is: kinds, modes, targets, content, attributes.
+TELL = r"""
+import hashlib, os, stat
+seen = hashlib.sha256()
+count = 0
+for top in ('/workspace', '/home/user', '/tmp'):
+    for parent, directories, files in os.walk(top):
+        directories.sort()
+        for name in sorted([*directories, *files]):
+            path = os.path.join(parent, name)
+            status = os.lstat(path)
+            fact = [os.fsencode(path), status.st_mode]
+            if stat.S_ISLNK(status.st_mode):
+                fact.append(os.readlink(path))
+            elif stat.S_ISREG(status.st_mode):
+                fact += [open(path, 'rb').read(), os.listxattr(path), status.st_mtime_ns > 0]
+            seen.update(repr(fact).encode())
+            count += 1
+print(count, seen.hexdigest())
+"""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,3 +107,82 @@ async def test_a_fork_is_all_or_none(
             await local.attach(name)
     assert await text(box, "echo alive") == "alive"
     await asyncio.gather(box.destroy(), other.destroy())
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_joined_layers_show_what_the_chain_showed(
+    local: LocalSandboxes, checkout: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Twins change alike at random over generations; the layers of one are joined, again and again.
+
+    Deletions and replacements above the base stay, so does all that was added.
+    """
+    twins = [await make(local, base=checkout_at(checkout)) for _ in range(2)]
+    try:
+        for generation in range(6):
+            seen: set[str] = set()
+            for twin, most_layers in zip(twins, (1, 32), strict=True):
+                monkeypatch.setattr(household, "MAX_LAYERS", most_layers)
+                assert (await twin.snapshot()).size_bytes > 0
+                done = await run(twin, "python3", "-c", CHANGE, f"{seed} {generation}")
+                assert done.status.exit_code == 0, done
+                told = await run(twin, "python3", "-c", TELL)
+                assert told.status.exit_code == 0, told
+                seen.add(told.stdout.decode())
+            assert len(seen) == 1, generation
+            assert int(seen.pop().split()[0]) > 10
+    finally:
+        await asyncio.gather(*(twin.destroy() for twin in twins))
+
+
+async def test_joining_keeps_links_holes_depth_and_locked_directories(
+    local: LocalSandboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of one file stay so, a hole takes no space, and nothing is too deep or locked."""
+    box = await make(local, limits=SandboxLimits(disk_bytes=64 << 20))
+    await text(
+        box,
+        "echo 1 >~/f; ln ~/f ~/g; mkdir ~/d; ln ~/f ~/d/h; truncate -s 60M hole; echo end >>hole;"
+        "mkdir locked; echo 2 >locked/f; chmod 0 locked/f locked;"
+        "mkfifo pipe",
+    )
+    deep = "import os\nfor _ in range(3000):\n os.mkdir('d')\n os.chdir('d')"
+    assert (await run(box, "python3", "-c", deep)).status.exit_code == 0
+    monkeypatch.setattr(household, "MAX_LAYERS", 0)
+    snapshot = await box.snapshot()
+    assert snapshot.size_bytes < 4 << 20
+    look = "[ ~/f -ef ~/g ] && [ ~/f -ef ~/d/h ] && stat -c %h ~/f && tail -c 4 hole && [ -p pipe ]"
+    assert await text(box, f"{look}; stat -c %a locked; find d | wc -l") == "3\nend\n0\n3000"
+    await text(box, "chmod 700 locked; [ $(stat -c %a locked/f) = 0 ]")
+    await box.destroy()
+
+
+async def test_attributes_that_a_box_has_set_by_hand_hide_nothing_of_others(
+    local: LocalSandboxes, checkout: Path
+) -> None:
+    """Whatever a box writes into its layer, what stands on it shows nothing of the host."""
+    names = ("opaque", "redirect", "metacopy", "whiteout", "origin", "impure")
+    code = f"""
+import os
+for place in ("/workspace", "/tmp", "/home/user"):
+    for name in {names}:
+        os.mkdir(f"{{place}}/{{name}}")
+        for value in (b"y", b"/etc", b"/workspace/../../etc"):
+            try:
+                os.setxattr(f"{{place}}/{{name}}", f"user.overlay.{{name}}", value)
+            except OSError:
+                pass
+    try:
+        os.mknod(f"{{place}}/device", 0o020644, 0)
+    except OSError:
+        pass
+"""
+    for base in (None, checkout_at(checkout)):
+        box = await make(local, base=base)
+        assert (await run(box, "python3", "-c", code)).status.exit_code == 0
+        (child,) = await box.fork()
+        listed = await text(child, "ls -R . /tmp ~ 2>/dev/null || true")
+        assert "passwd" not in listed
+        assert "shadow" not in listed
+        assert await text(child, "echo alive") == "alive"
+        await asyncio.gather(box.destroy(), child.destroy())

@@ -10,7 +10,16 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn, TypeAlias
 
-from patchkiln.sandboxes.local import disk, hardening, init, loopback, rootfs, syscalls, wire
+from patchkiln.sandboxes.local import (
+    disk,
+    flatten,
+    hardening,
+    init,
+    loopback,
+    rootfs,
+    syscalls,
+    wire,
+)
 from patchkiln.sandboxes.local.cgroups import Doors
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
@@ -75,11 +84,15 @@ class _BringUp:
         yield "devices", lambda: rootfs.mount_own_devices(limits)
         yield "scratch", lambda: disk.mount_scratch(plan)
         yield "workspace", lambda: disk.mount_workspace(plan, self._birth.base)
+        if plan["purpose"] == "flatten":
+            yield "layers", lambda: disk.show_layers(plan)
         yield "mounts", lambda: rootfs.attach_mounts(plan, self._birth.mounts)
         yield "host names", lambda: rootfs.name_hosts(plan)
         # Before the limits: other boxes' descriptors on their way count with these.
         yield "loopback", self._send_listeners
         yield "pivot", rootfs.enter_root
+        if plan["purpose"] == "flatten":
+            yield "flatten", lambda: flatten.join_layers(len(plan["chain"]))
         yield "hostname", hardening.name_machine
         yield "resource limits", lambda: hardening.set_resource_limits(limits)
         yield "capabilities", hardening.drop_privileges

@@ -7,10 +7,12 @@ joins the others.
 import os
 
 from patchkiln.sandboxes.local import syscalls
+from patchkiln.sandboxes.local.flatten import SOURCES, TARGET
 from patchkiln.sandboxes.local.layers import LAYERS
 from patchkiln.sandboxes.local.layout import BASE, HOME, WORKSPACE
 from patchkiln.sandboxes.local.plan import BoxPlan, SitePlan
 from patchkiln.sandboxes.local.rootfs import PRIVATE, ROOT
+from patchkiln.sandboxes.local.template import READ_ONLY
 
 _SCRATCH = {"home": HOME, "tmp": "/tmp"}  # noqa: S108 - inside the box
 
@@ -18,6 +20,8 @@ _SCRATCH = {"home": HOME, "tmp": "/tmp"}  # noqa: S108 - inside the box
 def mount_workspace(plan: BoxPlan, base: int | None) -> None:
     """Mount the workspace above the chain and the base's mount."""
     below = _chain(plan, "workspace")
+    if plan["purpose"] == "flatten":
+        below = []
     if base is None:
         _mount_area(plan, "workspace", WORKSPACE, below)
         return
@@ -32,11 +36,22 @@ def mount_workspace(plan: BoxPlan, base: int | None) -> None:
 def mount_scratch(plan: BoxPlan) -> None:
     """Mount /tmp and the home directory, and tell Python of the lent packages."""
     for area, place in _SCRATCH.items():
-        below = [] if plan["purpose"] == "review" else _chain(plan, area)
+        below = _chain(plan, area) if plan["purpose"] == "work" else []
         _mount_area(plan, area, place, below)
     site = plan["site"]
     if site is not None and not plan["chain"]:
         _tell_python(site)
+
+
+def show_layers(plan: BoxPlan) -> None:
+    """Show the layers of the chain, and the box's own as a whole, to what joins them."""
+    for number, layer in enumerate(plan["chain"]):
+        place = f"{ROOT}{SOURCES}/{number}"
+        os.makedirs(place)
+        syscalls.bind(f"{LAYERS}/{layer}", place)
+        syscalls.set_mount_attributes(place, READ_ONLY)
+    os.mkdir(f"{ROOT}{TARGET}")
+    syscalls.bind(f"{LAYERS}/{plan['name']}", f"{ROOT}{TARGET}")
 
 
 def _mount_area(plan: BoxPlan, area: str, place: str, below: list[str]) -> None:

@@ -11,13 +11,16 @@ from patchkiln.errors import (
     SandboxNotFound,
     SandboxUnavailable,
 )
-from patchkiln.ports.sandbox import SandboxSpec, Snapshot, new_sandbox_id
+from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, Snapshot, new_sandbox_id
 from patchkiln.sandboxes.local.diff import clean_room_diff
 from patchkiln.sandboxes.local.generation import Generation, Origin
 from patchkiln.sandboxes.local.maker import BoxMaker
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
 
+MAX_LAYERS = 32
+_CROWDED_SHARE = 0.75
+_ROOM_BYTES = 4 << 20
 _NEW_ID = "Give each sandbox an id of its own."
 
 
@@ -85,17 +88,20 @@ class Household:
     ) -> tuple[Snapshot, Generation]:
         """Keep a box's layers as a snapshot, and make the box in which its sandbox goes on."""
         zygote = generation.zygote
-        snapshot_id = f"snp_{secrets.token_hex(8)}"
         layers = (generation.name, *generation.origin.layers)
-        used_bytes = await zygote.hold(snapshot_id, layers)
+        snapshot_id, used_bytes = await _hold(zygote, layers)
         origin = replace(generation.origin, layers=layers, used_bytes=used_bytes)
         try:
+            if _is_to_be_flattened(origin, spec.limits):
+                long_id, (snapshot_id, origin) = snapshot_id, await self._flatten(spec, origin)
+                zygote.release(long_id)
             following = await self._maker.make(spec, origin, name=successor)
         except BaseException:
             zygote.release(snapshot_id)
             raise
         self._snapshots[snapshot_id] = _Kept(origin=origin, zygote=zygote)
-        return Snapshot(id=snapshot_id, base=origin.base, size_bytes=used_bytes), following
+        snapshot = Snapshot(id=snapshot_id, base=origin.base, size_bytes=origin.used_bytes)
+        return snapshot, following
 
     async def fork(
         self, spec: SandboxSpec, snapshot: Snapshot, count: int
@@ -136,9 +142,37 @@ class Household:
             )
         return kept.origin
 
+    async def _flatten(self, spec: SandboxSpec, origin: Origin) -> tuple[str, Origin]:
+        """Join the layers of an origin into one; return it, held for a snapshot of that name."""
+        limits = replace(
+            spec.limits,
+            disk_bytes=origin.used_bytes + _ROOM_BYTES,
+            memory_bytes=spec.limits.memory_bytes + origin.used_bytes,
+        )
+        fresh = SandboxSpec(id=new_sandbox_id(), limits=limits)
+        shown = replace(origin, base=None, used_bytes=0)
+        room = await self._maker.make(fresh, shown, name=fresh.id, purpose="flatten")
+        try:
+            snapshot_id, used_bytes = await _hold(room.zygote, (room.name,))
+        finally:
+            await self.end(room)
+        return snapshot_id, replace(origin, layers=(room.name,), used_bytes=used_bytes)
+
     async def _undo(self, making: Sequence[asyncio.Task[LocalSandbox]]) -> None:
         for task in making:
             task.cancel()
         made = await asyncio.gather(*making, return_exceptions=True)
         boxes = [box for box in made if isinstance(box, LocalSandbox)]
         await asyncio.gather(*(box.destroy() for box in boxes))
+
+
+def _is_to_be_flattened(origin: Origin, limits: SandboxLimits) -> bool:
+    """Tell whether a chain is long, or fills a disk that holds what was deleted meanwhile."""
+    crowded = origin.used_bytes > limits.disk_bytes * _CROWDED_SHARE
+    return len(origin.layers) > MAX_LAYERS or (crowded and len(origin.layers) > 1)
+
+
+async def _hold(zygote: ZygoteProcess, layers: tuple[str, ...]) -> tuple[str, int]:
+    """Keep layers for a new snapshot; return its id and their size."""
+    snapshot_id = f"snp_{secrets.token_hex(8)}"
+    return snapshot_id, await zygote.hold(snapshot_id, layers)

@@ -15,7 +15,10 @@ from patchkiln.sandboxes.local.network import Gateway, targets
 from patchkiln.sandboxes.local.plan import Purpose
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_box
 from patchkiln.sandboxes.local.tools import Tools
-from patchkiln.sandboxes.local.zygote_process import StepFailed, ZygoteProcess
+from patchkiln.sandboxes.local.zygote_process import START_S, StepFailed, ZygoteProcess
+
+# To join layers is to copy all that is in them.
+_START_S = {"flatten": 300.0}
 
 
 class BoxMaker:
@@ -39,7 +42,7 @@ class BoxMaker:
             zygote = await self._running_zygote()
             if zygote.as_root and spec.mounts:
                 await asyncio.to_thread(give_writable_mounts, spec)
-            line, listeners, pid = await zygote.create(plan)
+            line, listeners, pid = await zygote.create(plan, start_s=_START_S.get(purpose, START_S))
         return Generation(
             name=name,
             origin=origin,

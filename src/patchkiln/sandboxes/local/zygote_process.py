@@ -64,7 +64,9 @@ class ZygoteProcess:
         """Tell whether it still serves."""
         return not self._line.closed.is_set()
 
-    async def create(self, plan: BoxPlan) -> tuple[socket.socket, list[socket.socket], int]:
+    async def create(
+        self, plan: BoxPlan, *, start_s: float = START_S
+    ) -> tuple[socket.socket, list[socket.socket], int]:
         """Make a box; return the line to its PID 1, its listeners and its pid on this machine.
 
         Raises `StepFailed`, and `SandboxUnavailable` where the zygote is gone.
@@ -77,7 +79,7 @@ class ZygoteProcess:
                 reply = await self._line.request(request, [theirs.fileno()])
             _raise_failure(reply)
             listeners += await _take_listeners(ours, len(plan["listeners"]))
-            await _next_reply(ours, "start")
+            await _next_reply(ours, "start", start_s)
         except BaseException:
             # Its end of the line tells the box; the zygote is told, so that it forgets the name.
             for opened in (ours, *listeners):
@@ -152,10 +154,12 @@ def _spawn(control: int, staging: Path) -> subprocess.Popen[bytes]:
     )
 
 
-async def _next_reply(line: socket.socket, step: str) -> tuple[Reply, Sequence[int]]:
+async def _next_reply(
+    line: socket.socket, step: str, within_s: float = START_S
+) -> tuple[Reply, Sequence[int]]:
     """Wait for the other side's word that a step succeeded. Raises `StepFailed` for any other."""
     try:
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(within_s):
             await pipes.readable(line.fileno())
     except TimeoutError as error:
         raise StepFailed(step, 0) from error
