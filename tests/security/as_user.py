@@ -45,6 +45,8 @@ def _become_driver(prefix: Path, *driven: str) -> None:
         "PYTHONPATH": ":".join(map(str, paths)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": "/nonexistent",
+        # Its own library, which an interpreter that was built in a home looks for there alone.
+        "LD_LIBRARY_PATH": "" if in_usr else str(SHOWN / "python" / "lib"),
     }
     arguments = [python, "-m", "tests.security.driver", *driven]
     os.execve(python, arguments, env)  # noqa: S606 - this is what the test starts

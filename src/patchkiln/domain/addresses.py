@@ -37,7 +37,7 @@ def forbidden_address(address: IPAddress) -> str | None:
     Addresses that embed an IPv4 address (mapped, compatible, translated, NAT64, 6to4) are judged
     by the embedded one too.
     """
-    candidates = (address, *_embedded(address))
+    candidates = (address, *embedded_addresses(address))
     if not METADATA_ADDRESSES.isdisjoint(candidates):
         return "metadata address"
     for candidate in candidates:
@@ -59,7 +59,8 @@ def _rule(address: IPAddress) -> str | None:
     return None
 
 
-def _embedded(address: IPAddress) -> tuple[IPAddress, ...]:
+def embedded_addresses(address: IPAddress) -> tuple[IPAddress, ...]:
+    """Return the IPv4 address that an IPv6 one carries, where it does."""
     if isinstance(address, ipaddress.IPv4Address):
         return ()
     if any(address in prefix for prefix in _EMBEDDING):

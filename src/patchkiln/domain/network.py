@@ -36,10 +36,14 @@ class NetworkRule:
     trusted: bool = False
     credential: Credential | None = None
 
+    @property
+    def ports(self) -> frozenset[int]:
+        """Return the ports that are meant."""
+        return WEB_PORTS if self.port is None else frozenset({self.port})
+
     def admits(self, host: str, port: int) -> bool:
         """Tell whether a host, in lower case and without a last dot, and a port are meant."""
-        ports = WEB_PORTS if self.port is None else {self.port}
-        return port in ports and _matches(self.host, host)
+        return port in self.ports and _matches(self.host, host)
 
     def __str__(self) -> str:
         """Return it as a person writes it."""
@@ -71,12 +75,16 @@ class NetworkPolicy:
         name = host.lower().rstrip(".")
         return next((rule for rule in self.rules if rule.admits(name, port)), None)
 
-    def forbids(self, address: IPAddress, port: int, rule: NetworkRule) -> str | None:
-        """Return why a resolved address may not be reached under a rule, or None."""
-        if rule.trusted or any(
+    def trusts(self, address: IPAddress, port: int, rule: NetworkRule) -> bool:
+        """Tell whether the operator opened this very address, or the host that leads to it."""
+        return rule.trusted or any(
             allowed.address == address and allowed.port in {None, port}
             for allowed in self.addresses
-        ):
+        )
+
+    def forbids(self, address: IPAddress, port: int, rule: NetworkRule) -> str | None:
+        """Return why a resolved address may not be reached under a rule, or None."""
+        if self.trusts(address, port, rule):
             return None
         return forbidden_address(address)
 

@@ -200,4 +200,7 @@ def _environment(scheme: str) -> dict[str, str]:
         "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
+        # What the network refuses then fails as anywhere, in words of git's that are understood.
+        "NO_PROXY": "*",
+        "no_proxy": "*",
     }

@@ -71,7 +71,7 @@ async def test_a_target_is_reached_by_its_name(provider: SandboxProvider, port: 
     """The name resolves inside, in any case, and leads to the host that it names outside."""
     box = await make(
         provider,
-        network=only("LocalHost", port, trusted=True),
+        network=only("localhost", port, trusted=True),
     )
     try:
         assert await talk(box, "localhost", port) == b"<ABC>"

@@ -56,7 +56,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     print(attempt(lambda: s.sendto(b'x', ('8.8.8.8', 53))))
 """
     assert box.python(code) == "ENETUNREACH"
-    assert box.sh("getent hosts example.org; cat /etc/resolv.conf") == ""
+    assert box.sh("getent hosts example.org") == ""
+    assert box.sh("cat /etc/resolv.conf") == "nameserver 127.0.0.1"
+    assert box.python(connect("127.0.0.1", 53)) == "ECONNREFUSED"
 
 
 def test_only_the_named_port_of_the_named_host_is_there(machine: Machine, service: int) -> None:
@@ -65,7 +67,7 @@ def test_only_the_named_port_of_the_named_host_is_there(machine: Machine, servic
     box = machine.box(network=(target,))
     assert box.python(connect("127.0.0.1", service)).startswith("b'hello'")
     assert box.python(connect("127.0.0.1", service + 1)) == "ECONNREFUSED"
-    assert box.python(connect("127.0.0.2", service)) == "ECONNREFUSED"
+    assert box.python(connect("127.0.0.2", service)) == "ECONNRESET"
     box.destroy()
 
 
@@ -73,9 +75,11 @@ def test_the_names_of_hosts_cannot_be_written(machine: Machine) -> None:
     """Where a box reaches hosts, what it is told of their addresses stays."""
     box = machine.box(network=({"host": "localhost", "port": 1, "trusted": True},))
     assert "localhost" in box.sh("cat /etc/hosts")
-    for name in ("/etc/hosts", "/run/hosts"):
-        assert "Read-only file system" in box.sh(f"echo '1.2.3.4 localhost' >>{name}")
+    for name in ("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"):
+        before = box.sh(f"cat {name}")
+        assert "cannot create" in box.sh(f"echo '1.2.3.4 localhost' >>{name}")
         assert "Read-only file system" in box.sh(f"chmod 666 {name}")
+        assert box.sh(f"cat {name}") == before
     box.destroy()
 
 
@@ -90,10 +94,3 @@ def test_untrusted_private_addresses_are_never_dialled(
     box = machine.box(network=({"host": host, "port": service},))
     assert "hello" not in box.python(connect(host, service))
     box.destroy()
-
-
-def test_a_host_s_name_cannot_smuggle_lines(machine: Machine) -> None:
-    """What is no host name makes no sandbox."""
-    for name in ("a b", "a\n127.0.0.1 b", "-a", "a/b", "", "::1%eth0"):
-        with pytest.raises(Exception, match="SandboxUnavailable"):
-            machine.box(network=({"host": name, "port": 80},))

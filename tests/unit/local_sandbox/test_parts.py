@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from patchkiln.errors import SandboxLost, SandboxUnavailable
+from patchkiln.errors import SandboxLost
 from patchkiln.ports import sandbox as port
 from patchkiln.ports.sandbox import IsolationLevel, SandboxSpec
 from patchkiln.sandboxes.local import layout, zygote_process
@@ -17,7 +17,6 @@ from patchkiln.sandboxes.local.facts import MachineFacts
 from patchkiln.sandboxes.local.gate import Gate
 from patchkiln.sandboxes.local.generation import Origin
 from patchkiln.sandboxes.local.listing import parse_entries, parse_entry, parse_path
-from patchkiln.sandboxes.local.network import Target, plan_listeners
 from patchkiln.sandboxes.local.planning import plan_box
 from patchkiln.sandboxes.local.selftest import Observation, judge
 from patchkiln.sandboxes.local.toolchain import build_toolchain
@@ -150,29 +149,6 @@ async def test_the_gate_lets_many_in_or_one_alone() -> None:
     await asyncio.gather(*first, single, late)
     assert story[:3] == ["a in", "b in", "evicted"]
     assert story[5:] == ["alone in", "alone out", "c in", "c out"]
-
-
-def test_every_name_gets_an_address_of_its_own() -> None:
-    """Ports of one name share it, in any case; literal addresses stay themselves."""
-    targets = [
-        Target("Example.org", 443, trusted=False),
-        Target("example.org", 80, trusted=False),
-        Target("other.org", 443, trusted=False),
-        Target("10.1.2.3", 80, trusted=False),
-        Target("localhost", 80, trusted=False),
-    ]
-    one, same, other, literal, local = plan_listeners(targets)
-    assert one["address"] == same["address"] != other["address"]
-    assert all(entry["address"].startswith("127.") for entry in (one, other, local))
-    assert (literal["address"], local["address"]) == ("10.1.2.3", "127.0.0.1")
-    assert one["name"] == "example.org"
-
-
-@pytest.mark.parametrize("host", ["", "a b", "a\nb", "-a", "a/b", "::1", "ä.org", "x" * 300])
-def test_what_is_no_host_is_refused(host: str) -> None:
-    """Nothing but a name or an address gets into the box's list of hosts."""
-    with pytest.raises(SandboxUnavailable):
-        plan_listeners([Target(host, 80, trusted=False)])
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a,b", "a:b", "x" * 65])

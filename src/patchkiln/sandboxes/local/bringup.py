@@ -23,6 +23,7 @@ from patchkiln.sandboxes.local import (
 from patchkiln.sandboxes.local.cgroups import Doors
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
+from patchkiln.sandboxes.network.places import Place, open_place
 
 _CONTROL = 3
 _OOM_SCORE = 4
@@ -87,9 +88,9 @@ class _BringUp:
         if plan["purpose"] == "flatten":
             yield "layers", lambda: disk.show_layers(plan)
         yield "mounts", lambda: rootfs.attach_mounts(plan, self._birth.mounts)
-        yield "host names", lambda: rootfs.name_hosts(plan)
+        yield "loopback", lambda: loopback.bring_up(plan["addresses"])
         # Before the limits: other boxes' descriptors on their way count with these.
-        yield "loopback", self._send_listeners
+        yield "listeners", self._pass_out_sockets
         yield "pivot", rootfs.enter_root
         if plan["purpose"] == "flatten":
             yield "flatten", lambda: flatten.join_layers(len(plan["chain"]))
@@ -115,10 +116,10 @@ class _BringUp:
         self._oom_score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         os.setsid()
 
-    def _send_listeners(self) -> None:
-        listeners = loopback.open_listeners(self._birth.plan["listeners"])
-        if listeners:
-            descriptors = [listener.fileno() for listener in listeners]
+    def _pass_out_sockets(self) -> None:
+        opened = [open_place(Place(*place)) for place in self._birth.plan["places"]]
+        if opened:
+            descriptors = [each.fileno() for each in opened]
             wire.send(self._birth.control, {"event": "listening"}, descriptors)
 
     def _keep_only_lines(self) -> tuple[socket.socket, int]:

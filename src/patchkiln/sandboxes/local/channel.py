@@ -19,9 +19,7 @@ _MAX_TEXT_CHARS = 100
 _NUMBERS = range(1 << 63)
 # Descriptors on their way count by user, the boxes' among them: a shortage passes, and says nothing
 # about the line.
-_SHORTAGES = frozenset(
-    {errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
-)
+SHORTAGES = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _TRIES = 25
 _PAUSE_S = 0.02
 _EVENTS = frozenset(
@@ -185,7 +183,7 @@ class Channel:
 
     async def _outlast(self, error: OSError, tries: int) -> None:
         """Wait a moment after a shortage, as often as is sensible; any other error is the end."""
-        if error.errno not in _SHORTAGES:
+        if error.errno not in SHORTAGES:
             self.close()
         elif tries == _TRIES:
             raise SandboxUnavailable(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from patchkiln.domain.repository import Checkout
 from patchkiln.sandboxes.local.channel import Channel
-from patchkiln.sandboxes.local.network import Gateway
 from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
+from patchkiln.sandboxes.network.sandbox_network import SandboxNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +22,17 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One box, its first process's pid on this machine, and the zygote that it came from."""
+    """One box, what serves its network, its first process's pid, and the zygote it came from."""
 
     name: str
     origin: Origin
     channel: Channel
-    gateway: Gateway
+    network: SandboxNetwork
     pid: int
     zygote: ZygoteProcess
+
+    async def end(self) -> None:
+        """End the box and wait until nothing of it is left. Idempotent."""
+        self.channel.close()
+        await self.network.close()
+        await self.zygote.destroy(self.name)

@@ -123,9 +123,7 @@ class Household:
 
     async def end(self, generation: Generation) -> None:
         """End a box and wait until nothing of it is left. Idempotent."""
-        generation.channel.close()
-        await generation.gateway.close()
-        await generation.zygote.destroy(generation.name)
+        await generation.end()
 
     def forget(self, sandbox_id: str) -> None:
         """Let a destroyed sandbox's id be used again."""

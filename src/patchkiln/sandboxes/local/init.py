@@ -15,6 +15,7 @@ from patchkiln.sandboxes.local import files, processes, wire
 from patchkiln.sandboxes.local.measuring import measure
 from patchkiln.sandboxes.local.stillness import Stillness
 from patchkiln.sandboxes.local.watchdog import Watchdog
+from patchkiln.sandboxes.network.places import Place, open_place
 
 _MAX_REMEMBERED = 10_000
 _PIPE_BYTES = 4096
@@ -37,6 +38,7 @@ class _Init:
         self._others: dict[str, Callable[[dict[str, Any]], None]] = {
             "kill": self._kill,
             "kill_all": self._kill_all,
+            "listen": self._listen,
             "stop": self._stand_still,
             "continue": self._stand_still,
             "measure": self._measure,
@@ -138,6 +140,14 @@ class _Init:
         else:
             self._send(event="done", id=request["id"])
         os._exit(0)
+
+    def _listen(self, request: dict[str, Any]) -> None:
+        try:
+            with open_place(Place(*request["place"])) as opened:
+                message = {"event": "listening", "id": request["id"]}
+                wire.send(self._control, message, [opened.fileno()])
+        except OSError as error:
+            self._fail(request["id"], error)
 
     def _kill(self, request: dict[str, Any]) -> None:
         session = self._sessions.get(request["id"])

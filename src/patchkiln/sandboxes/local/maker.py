@@ -11,11 +11,13 @@ from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
 from patchkiln.sandboxes.local.facts import read_facts
 from patchkiln.sandboxes.local.generation import Generation, Origin
-from patchkiln.sandboxes.local.network import Gateway, targets
+from patchkiln.sandboxes.local.network import BoxSockets
 from patchkiln.sandboxes.local.plan import Purpose
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_box
 from patchkiln.sandboxes.local.tools import Tools
 from patchkiln.sandboxes.local.zygote_process import START_S, StepFailed, ZygoteProcess
+from patchkiln.sandboxes.network.authority import Authority
+from patchkiln.sandboxes.network.sandbox_network import SandboxNetwork
 
 # To join layers is to copy all that is in them.
 _START_S = {"flatten": 300.0}
@@ -29,6 +31,7 @@ class BoxMaker:
         self.tools = Tools()
         self._staging = staging
         self.shared_proc = False
+        self._authority = Authority()
         self._starting = asyncio.Lock()
         self._zygote: ZygoteProcess | None = None
 
@@ -42,15 +45,30 @@ class BoxMaker:
             zygote = await self._running_zygote()
             if zygote.as_root and spec.mounts:
                 await asyncio.to_thread(give_writable_mounts, spec)
-            line, listeners, pid = await zygote.create(plan, start_s=_START_S.get(purpose, START_S))
-        return Generation(
+            start_s = _START_S.get(purpose, START_S)
+            line, descriptors, pid = await zygote.create(plan, start_s=start_s)
+        channel = Channel(line, _lost)
+        sockets = BoxSockets(channel, dict(zip(plan["places"], descriptors, strict=True)))
+        generation = Generation(
             name=name,
             origin=origin,
-            channel=Channel(line, _lost),
-            gateway=Gateway(targets(spec.network), listeners),
+            channel=channel,
+            network=SandboxNetwork(
+                listen=sockets.listen,
+                write=sockets.write,
+                authority=self._authority,
+                on_refused=spec.on_refused,
+            ),
             pid=pid,
             zygote=zygote,
         )
+        try:
+            await generation.network.set_policy(spec.network)
+        except BaseException:
+            sockets.close()
+            await generation.end()
+            raise
+        return generation
 
     async def close(self) -> None:
         """End the zygote, and with it every box. Idempotent."""

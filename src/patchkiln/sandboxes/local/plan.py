@@ -5,6 +5,8 @@ Typed dictionaries, because the zygote starts faster without dataclasses.
 
 from typing import Literal, TypeAlias, TypedDict
 
+from patchkiln.sandboxes.network.places import Place
+
 Purpose: TypeAlias = Literal["work", "review", "flatten"]
 
 
@@ -15,14 +17,6 @@ class MountPlan(TypedDict):
     target: str
     writable: bool
     nameless: bool
-
-
-class ListenerPlan(TypedDict):
-    """A loopback address and port in the box that stand for a host and port outside."""
-
-    name: str
-    address: str
-    port: int
 
 
 class LimitsPlan(TypedDict):
@@ -50,7 +44,8 @@ class BoxPlan(TypedDict):
     ``purpose`` is ``work`` but for a box that the server uses for itself: one for ``review`` has
     the chain below its workspace alone, and shows the base beside it; one to ``flatten`` joins the
     chain into its own layer and shows nothing. ``shared_proc``: it is shown the machine's own
-    /proc, for want of one of its own.
+    /proc, for want of one of its own. ``addresses`` are IPv4 ones of hosts outside, which its
+    loopback has too; ``places`` the sockets that it opens and passes out at its birth.
     """
 
     name: str
@@ -58,7 +53,8 @@ class BoxPlan(TypedDict):
     base: str | None
     chain: list[str]
     mounts: list[MountPlan]
-    listeners: list[ListenerPlan]
+    addresses: list[str]
+    places: list[Place]
     limits: LimitsPlan
     site: SitePlan | None
     shared_proc: bool

@@ -9,9 +9,10 @@ from patchkiln.domain.repository import Checkout
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec
 from patchkiln.sandboxes.local.generation import Origin
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
-from patchkiln.sandboxes.local.network import plan_listeners, targets
+from patchkiln.sandboxes.local.network import literal_addresses
 from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan, MountPlan, Purpose
 from patchkiln.sandboxes.local.tools import Tools
+from patchkiln.sandboxes.network.sandbox_network import places_of
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_SHM_BYTES = 256 << 20
@@ -26,10 +27,7 @@ def plan_box(
     name: str | None = None,
     purpose: Purpose = "work",
 ) -> BoxPlan:
-    """Return the plan of a box above an origin; its name is the spec's id unless it has another.
-
-    Raises `SandboxUnavailable` for a network target that no box can have.
-    """
+    """Return the plan of a box above an origin; its name is the spec's id unless it has another."""
     if not _NAME.fullmatch(spec.id):
         raise ValueError("a sandbox's id is made of letters, digits, '_' and '-'")
     mounts: list[MountPlan] = [
@@ -47,7 +45,8 @@ def plan_box(
         "base": None if origin.base is None else str(origin.base.path),
         "chain": list(origin.layers),
         "mounts": [*tools.mounts, *mounts],
-        "listeners": plan_listeners(targets(spec.network)),
+        "addresses": literal_addresses(spec.network),
+        "places": list(places_of(spec.network)),
         "limits": _limits(spec.limits, origin.used_bytes),
         "site": tools.site,
         "shared_proc": False,

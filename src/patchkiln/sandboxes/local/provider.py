@@ -28,11 +28,13 @@ _CAPABILITIES = frozenset(
     {
         Capability.ATTACH,
         Capability.BACKGROUND,
+        Capability.CREDENTIALS,
         Capability.DISK_LIMIT,
         Capability.FORK,
         Capability.HOST_MOUNTS,
         Capability.MEMORY_LIMIT,
         Capability.NETWORK,
+        Capability.NETWORK_CHANGE,
         Capability.PAUSE,
         Capability.PROCESS_LIMIT,
         Capability.SIGNAL,

@@ -9,7 +9,7 @@ from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.layers import inodes
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
 from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
-from patchkiln.sandboxes.local.template import HOSTS, READ_ONLY, TEMPLATE
+from patchkiln.sandboxes.local.template import READ_ONLY, TEMPLATE
 
 ROOT = "root"
 _OWN_DIRECTORIES = ("proc", "tmp", "home", "home/user", "workspace", "var", "run", "opt", "mnt")
@@ -17,12 +17,15 @@ _OWN_LINKS = {"var/tmp": "/tmp", "var/run": "/run"}  # noqa: S108 - inside the b
 # What /proc tells everyone of the machine rather than of the box. The kernel's memory and timers
 # are for root alone, which nobody in a box is.
 _MASKED = ("cmdline", "config.gz", "kallsyms", "key-users", "keys", "modules")
-# Of /proc/sys/user, whose limits hold in the box's user namespace. What a box watches counts as the
-# server's user's too, who has 128 instances on most machines: enough for the boxes of four runs.
-_USER_LIMITS = {
-    "max_user_namespaces": 0,
-    "max_inotify_instances": 24,
-    "max_inotify_watches": 65536,
+# Of /proc/sys: limits that hold in the box's user namespace, and ports in its network. What a box
+# watches counts as the server's user's too, who has 128 instances on most machines: enough for the
+# boxes of four runs.
+_SETTINGS = {
+    "user/max_user_namespaces": 0,
+    "user/max_inotify_instances": 24,
+    "user/max_inotify_watches": 65536,
+    # The box's first process opens them, without any capability.
+    "net/ipv4/ip_unprivileged_port_start": 0,
 }
 PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
@@ -62,19 +65,19 @@ def mount_proc(*, shared: bool) -> None:
         if os.path.exists(f"{proc}/{name}"):
             syscalls.bind(f"{ROOT}/dev/null", f"{proc}/{name}")
     syscalls.bind(f"{proc}/sys", f"{proc}/sys")
-    for name, limit in _USER_LIMITS.items():
-        _set_user_limit(f"{proc}/sys/user/{name}", limit, required=not shared)
+    for name, value in _SETTINGS.items():
+        _set(f"{proc}/sys/{name}", value, required=not shared)
     closed = proc if shared else f"{proc}/sys"
     syscalls.set_mount_attributes(closed, READ_ONLY | syscalls.ATTR_NOEXEC)
 
 
-def _set_user_limit(path: str, limit: int, *, required: bool) -> None:
-    """Set a limit of the box's user namespace; where it is closed, the filter holds alone."""
+def _set(path: str, value: int, *, required: bool) -> None:
+    """Change a setting of the box's own namespaces; where it is closed, the filter holds alone."""
     if not os.path.exists(path):
         return
     try:
         with open(path, "w", encoding="utf-8") as file:
-            file.write(str(limit))
+            file.write(str(value))
     except OSError:
         if required:
             raise
@@ -114,17 +117,6 @@ def _attach_nameless(mount: int, target: str) -> None:
         syscalls.bind(lent, target)
     syscalls.unmount(lent)
     os.rmdir(lent)
-
-
-def name_hosts(plan: BoxPlan) -> None:
-    """Give every allowed host its loopback address in /etc/hosts."""
-    if not plan["listeners"]:
-        return
-    lines = {f"{entry['address']} {entry['name']}\n" for entry in plan["listeners"]}
-    with open(f"{ROOT}/run/hosts", "w", encoding="utf-8") as file:
-        file.write(HOSTS + "".join(sorted(lines)))
-    syscalls.bind(f"{ROOT}/run/hosts", f"{ROOT}/etc/hosts")
-    syscalls.set_mount_attributes(f"{ROOT}/etc/hosts", READ_ONLY)
 
 
 def enter_root() -> None:

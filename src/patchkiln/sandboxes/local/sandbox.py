@@ -5,9 +5,11 @@ import itertools
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from patchkiln.domain.network import NetworkPolicy
 from patchkiln.domain.patch import Patch
 from patchkiln.errors import SandboxPaused
 from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES, Input, TerminalSize
@@ -77,7 +79,7 @@ class LocalSandbox:
         """Take what it was asked to be, its first box, and the interpreter that it was lent."""
         self._spec = spec
         self._succession = succession
-        self._env = {**environment(own_python=own_python is not None), **spec.env}
+        self._env = environment(own_python=own_python is not None)
         self._give_pipe = _give_pipe if generation.zygote.as_root else _keep_pipe
         self._gate = Gate()
         self._clock = Clock()
@@ -101,11 +103,6 @@ class LocalSandbox:
         """Tell whether it can still be asked for anything."""
         return self._destroying is None and not self._channel.closed.is_set()
 
-    @property
-    def network_refusals(self) -> list[str]:
-        """Return ``host:port: reason`` for what the box asked for and did not get."""
-        return list(self.generation.gateway.refusals)
-
     async def exec(
         self,
         argv: Sequence[str],
@@ -124,7 +121,7 @@ class LocalSandbox:
         message = {
             "op": "exec",
             "argv": list(argv),
-            "env": {**(self._env if terminal is None else on_terminal(self._env)), **(env or {})},
+            "env": self._environment(env or {}, terminal),
             "cwd": _absolute(cwd),
             # The workspace is always there: nothing to wait for.
             "confirm": cwd != WORKSPACE,
@@ -228,11 +225,21 @@ class LocalSandbox:
         self._raise_if_lost()
         return await pausing.measure(self.generation, self._spec.limits, paused=self._paused)
 
+    async def set_network(self, policy: NetworkPolicy) -> None:
+        """Put another policy in force, here and in what comes after this box."""
+        async with self._gate.together():
+            self._spec = replace(self._spec, network=policy)
+            await self.generation.network.set_policy(policy)
+
     async def destroy(self) -> None:
         """End the box; all who call wait for the same end."""
         if self._destroying is None:
             self._destroying = asyncio.create_task(self._destroy())
         await asyncio.shield(self._destroying)
+
+    def _environment(self, env: Mapping[str, str], terminal: TerminalSize | None) -> dict[str, str]:
+        usual = {**self._env, **self.generation.network.environment, **self._spec.env}
+        return {**(usual if terminal is None else on_terminal(usual)), **env}
 
     async def _kill_all(self) -> None:
         try:

@@ -49,7 +49,7 @@ _ETC_FILES = (
     "ssl/openssl.cnf",
     "timezone",
 )
-HOSTS = f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n"
+_HOSTS = f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n"
 # An overlay shows other inode numbers and change times than the index of the checkout holds;
 # without these two settings the first `git status` would hash every file again.
 _GITCONFIG = """\
@@ -71,11 +71,12 @@ _ETC_TEXTS = {
         "nobody:x:65534:65534::/:/usr/sbin/nologin\n"
     ),
     "group": f"root:x:0:\n{USER}:x:{BOX_GID}:\nnogroup:x:65534:\n",
-    "hosts": HOSTS,
+    "hosts": _HOSTS,
     "hostname": f"{HOSTNAME}\n",
     "host.conf": "multi on\n",
-    "resolv.conf": "",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\n",
+    # Where nothing listens unless the network is open: then a name fails at once.
+    "resolv.conf": "nameserver 127.0.0.1\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
     "gitconfig": _GITCONFIG,
 }
 

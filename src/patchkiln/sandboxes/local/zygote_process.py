@@ -1,7 +1,6 @@
 """The zygote, seen from the server: started once, asked for boxes, ended with its line."""
 
 import asyncio
-import os
 import resource
 import socket
 import subprocess
@@ -66,27 +65,31 @@ class ZygoteProcess:
 
     async def create(
         self, plan: BoxPlan, *, start_s: float = START_S
-    ) -> tuple[socket.socket, list[socket.socket], int]:
-        """Make a box; return the line to its PID 1, its listeners and its pid on this machine.
+    ) -> tuple[socket.socket, list[int], int]:
+        """Make a box; return the line to its PID 1, descriptors and its pid here.
 
+        The descriptors are as many as the plan has places; what they are, the caller checks.
         Raises `StepFailed`, and `SandboxUnavailable` where the zygote is gone.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listeners: list[socket.socket] = []
+        descriptors: list[int] = []
         try:
             with theirs:
                 request = {"op": "create", "box": plan}
                 reply = await self._line.request(request, [theirs.fileno()])
             _raise_failure(reply)
-            listeners += await _take_listeners(ours, len(plan["listeners"]))
+            if plan["places"]:
+                descriptors += (await _next_reply(ours, "start", start_s))[1]
             await _next_reply(ours, "start", start_s)
+            if len(descriptors) != len(plan["places"]):
+                raise StepFailed("listeners", 0)  # noqa: TRY301 - ends as every other failure here
         except BaseException:
             # Its end of the line tells the box; the zygote is told, so that it forgets the name.
-            for opened in (ours, *listeners):
-                opened.close()
+            ours.close()
+            wire.close_all(descriptors)
             self._line.post({"op": "destroy", "id": 0, "name": plan["name"]})
             raise
-        return ours, listeners, reply.pid
+        return ours, descriptors, reply.pid
 
     async def destroy(self, name: str) -> None:
         """Kill a box and wait until nothing of it is left. Idempotent."""
@@ -169,17 +172,6 @@ async def _next_reply(
         raise StepFailed(step, 0)
     _raise_failure(reply)
     return reply, descriptors
-
-
-async def _take_listeners(line: socket.socket, expected: int) -> list[socket.socket]:
-    if not expected:
-        return []
-    _, descriptors = await _next_reply(line, "start")
-    if len(descriptors) != expected:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise StepFailed("loopback", 0)
-    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def _raise_failure(reply: Reply) -> None:
