@@ -18,6 +18,8 @@ PREFIX = "PATCHKILN_"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Read by the command line when it speaks to a server; here so that no start is refused for them.
 CLIENT_NAMES = ("PATCHKILN_SERVER", "PATCHKILN_KEY")
+SQLITE = "sqlite:///"
+POSTGRES = ("postgresql://", "postgres://")
 SERVED_SANDBOXES = ("local",)
 
 
@@ -36,8 +38,10 @@ class Settings(BaseSettings):
         default=Path("~/.local/share/patchkiln"),
         description="Everything the server keeps: database, clone cache, toolchain.",
     )
-    database_url: str | None = Field(
-        default=None, description="`sqlite:///PATH`; unset: a file in the data directory."
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="`sqlite:///PATH`, or `postgresql://USER:PASSWORD@HOST/DATABASE` (version 15 "
+        "or newer); unset: a file in the data directory.",
     )
     model: str | None = Field(default=None, description="`provider:name` for the builtin agent.")
     model_base_url: str | None = Field(
@@ -171,8 +175,8 @@ class Settings(BaseSettings):
                 f"PATCHKILN_SANDBOX names {', '.join(unknown) or 'nothing'}; "
                 f"this version serves {', '.join(SERVED_SANDBOXES)}"
             )
-        if self.database_url is not None and not self.database_url.startswith("sqlite:///"):
-            raise ValueError("PATCHKILN_DATABASE_URL must be sqlite:///PATH in this version")
+        if not self._database_url.startswith((SQLITE, *POSTGRES)):
+            raise ValueError("PATCHKILN_DATABASE_URL must be sqlite:///PATH or postgresql://...")
         return self
 
     @property
@@ -182,10 +186,19 @@ class Settings(BaseSettings):
 
     @property
     def database_path(self) -> Path:
-        """Return where the SQLite file lies."""
-        if self.database_url is None:
+        """Return where the SQLite file lies, where there is no Postgres."""
+        if self.database_url is None or self.postgres_url is not None:
             return self.data_dir / "patchkiln.db"
-        return Path(self.database_url.removeprefix("sqlite:///")).absolute()
+        return Path(self._database_url.removeprefix(SQLITE)).absolute()
+
+    @property
+    def postgres_url(self) -> str | None:
+        """Return the URL of the Postgres database, with its password; None for SQLite."""
+        return self._database_url if self._database_url.startswith(POSTGRES) else None
+
+    @property
+    def _database_url(self) -> str:
+        return SQLITE if self.database_url is None else self.database_url.get_secret_value()
 
     @property
     def limits(self) -> Limits:

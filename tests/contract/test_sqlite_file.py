@@ -250,7 +250,7 @@ async def test_locked_database_is_an_error_to_retry(
 async def test_full_database_fails_what_it_cannot_hold(store: SqliteStore) -> None:
     """Where SQLite finds no room, a write is a `StoreError` without prompt; with room it works."""
     writer = store._writer  # pyright: ignore[reportPrivateUsage] - only its connection has the fault
-    connection = writer._connection.connection.dbapi_connection  # pyright: ignore[reportPrivateUsage] - as above
+    connection = writer._ledger._connection.connection.dbapi_connection  # pyright: ignore[reportPrivateUsage] - as above
     assert connection is not None
     run, _ = await store.create_run(Run.new(REQUEST), CREATED)
     connection.cursor().execute("PRAGMA max_page_count = 1")

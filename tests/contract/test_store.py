@@ -26,22 +26,28 @@ from patchkiln.domain.usage import Limits, Usage
 from patchkiln.errors import Conflict, InvalidRequest, NotFound
 from patchkiln.ports.store import IdempotencyKey, Store
 from patchkiln.stores.memory import MemoryStore
+from patchkiln.stores.postgres import PostgresStore
 from patchkiln.stores.sqlite import SqliteStore
 from tests.support.runs import CREATED, DONE, REQUEST, said
 
 KEY = IdempotencyKey(caller="anonymous", key="k1", fingerprint="f1")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store]:
     """Lend an empty store of each kind."""
-    opened: Store = (
-        MemoryStore()
-        if request.param == "memory"
-        else await SqliteStore.open(tmp_path / "data" / "patchkiln.db")
-    )
+    opened = await open_store(request, tmp_path)
     yield opened
     await opened.close()
+
+
+async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Open the store that the fixture's parameter names."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "sqlite":
+        return await SqliteStore.open(tmp_path / "data" / "patchkiln.db")
+    return await PostgresStore.open(request.getfixturevalue("postgres_url"))
 
 
 async def created(store: Store, run: Run | None = None) -> Run:

@@ -220,7 +220,7 @@ def test_doctor_finds_a_machine_that_can_run(env: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout
     assert answer["ready"] is True
     found = {finding["name"]: finding for finding in answer["findings"]}
-    assert {"sandbox", "providers", "git", "store", "model"} == set(found)
+    assert {"sandbox", "providers", "git", "store", "data", "model"} == set(found)
     assert "isolation level L" in found["sandbox"]["text"]
     assert found["model"]["state"] == "off"
     assert b"A run can start." in patchkiln("doctor", env=env).stdout
@@ -242,7 +242,12 @@ def test_doctor_finds_what_is_missing(env: dict[str, str], tmp_path: Path) -> No
         ({"PATCHKILN_MODEL": "anthropic:claude-sonnet-4-5"}, "model", "ANTHROPIC_API_KEY"),
         ({"PATCHKILN_MODEL": "nobody:none"}, "model", "provider:name"),
         ({"PATCHKILN_PROT": "1"}, "settings", "PATCHKILN_PORT"),
-        ({"PATCHKILN_DATA_DIR": os.devnull + "/x"}, "store", "PATCHKILN_DATA_DIR"),
+        ({"PATCHKILN_DATA_DIR": os.devnull + "/x"}, "data", "PATCHKILN_DATA_DIR"),
+        (
+            {"PATCHKILN_DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/db"},
+            "store",
+            "it refuses connections",
+        ),
     ],
 )
 def test_doctor_names_the_setting_that_keeps_runs_from_starting(
@@ -254,3 +259,4 @@ def test_doctor_names_the_setting_that_keeps_runs_from_starting(
     missing = [each for each in json.loads(done.stdout)["findings"] if each["state"] == "missing"]
     assert name in {each["name"] for each in missing}
     assert says in json.dumps(missing)
+    assert b"hush" not in done.stdout + done.stderr

@@ -58,7 +58,7 @@ def test_the_names_of_the_command_line_are_known(
         ("PATCHKILN_PORT", "70000", "PATCHKILN_PORT"),
         ("PATCHKILN_NETWORK_ALLOW", "git.corp", "no IP address"),
         ("PATCHKILN_SANDBOX", "e2b", "this version serves local"),
-        ("PATCHKILN_DATABASE_URL", "postgresql://u:hush@h/db", "sqlite:///PATH"),
+        ("PATCHKILN_DATABASE_URL", "mysql://u:hush@h/db", "sqlite:///PATH or postgresql://"),
         ("PATCHKILN_API_KEYS", "hush", "name:key"),
         ("PATCHKILN_API_KEYS", "a:hush,a:hush2", "twice"),
         ("PATCHKILN_MAX_MINUTES", "0", "PATCHKILN_MAX_MINUTES"),
@@ -96,3 +96,21 @@ def test_vendor_keys_are_kept_as_secrets(monkeypatch: pytest.MonkeyPatch) -> Non
     settings = load_settings()
     assert settings.model_keys["OPENAI_API_KEY"] == "sk-hush"
     assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_postgres_url_is_kept_as_a_secret(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """Either spelling of its scheme selects Postgres; printed settings show no password."""
+    url = f"{scheme}://u:hush@h/db"
+    monkeypatch.setenv("PATCHKILN_DATABASE_URL", url)
+    settings = load_settings()
+    assert settings.postgres_url == url
+    assert "hush" not in repr(settings)
+
+
+def test_a_sqlite_url_names_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes before a relative path, four before an absolute one."""
+    monkeypatch.setenv("PATCHKILN_DATABASE_URL", "sqlite:////srv/runs.db")
+    settings = load_settings()
+    assert settings.postgres_url is None
+    assert str(settings.database_path) == "/srv/runs.db"

@@ -1,4 +1,4 @@
-"""The server: one process, one data directory, one SQLite file."""
+"""The server: one process, one data directory, one store."""
 
 import asyncio
 import fcntl
@@ -14,12 +14,12 @@ import uvicorn
 
 from patchkiln.api import ApiConfig, create_app
 from patchkiln.bootstrap.services import AGENTS, default_agent, open_engine
+from patchkiln.bootstrap.storage import open_store
 from patchkiln.engine import RunEngine
 from patchkiln.errors import SettingsError
 from patchkiln.logging_config import configure_logging
 from patchkiln.ports.sandbox import IsolationLevel
 from patchkiln.settings import Settings
-from patchkiln.stores.sqlite import SqliteStore
 
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
@@ -96,7 +96,7 @@ def listener(settings: Settings) -> Generator[socket.socket]:
 
 
 async def _serve(settings: Settings, sock: socket.socket) -> None:
-    store = await SqliteStore.open(settings.database_path)
+    store = await open_store(settings)
     try:
         async with open_engine(settings, store) as engine:
             interrupted = await engine.recover()

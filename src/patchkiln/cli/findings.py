@@ -9,9 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from patchkiln.bootstrap.services import default_agent, open_sandboxes
+from patchkiln.bootstrap.storage import describe_store
 from patchkiln.cli.wording import size
 from patchkiln.domain.event import JsonValue
-from patchkiln.errors import PatchkilnError
+from patchkiln.errors import PatchkilnError, SettingsError, StoreError
 from patchkiln.ports.sandbox import Isolation, IsolationLevel
 from patchkiln.settings import Settings
 
@@ -54,6 +55,7 @@ async def examine(settings: Settings) -> list[Finding]:
     return [
         *await _sandboxes(settings),
         await asyncio.to_thread(_git),
+        await _store(settings),
         _data_directory(settings.data_dir),
         await asyncio.to_thread(_model, settings),
     ]
@@ -93,6 +95,14 @@ def _git() -> Finding:
     )
 
 
+async def _store(settings: Settings) -> Finding:
+    try:
+        text = await describe_store(settings)
+    except (SettingsError, StoreError) as error:
+        return Finding(name="store", state=State.MISSING, text=error.message, fix=error.remedy)
+    return Finding(name="store", state=State.OK, text=text)
+
+
 def _data_directory(path: Path) -> Finding:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,16 +110,16 @@ def _data_directory(path: Path) -> Finding:
             free = shutil.disk_usage(path).free
     except OSError as error:
         return Finding(
-            name="store",
+            name="data",
             state=State.MISSING,
             text=f"{path} cannot be written: {error.strerror}",
             fix="Set PATCHKILN_DATA_DIR to a directory that this user may write.",
         )
     low = free < LOW_DISK_BYTES
     return Finding(
-        name="store",
+        name="data",
         state=State.LIMITED if low else State.OK,
-        text=f"SQLite in {path}, {size(free)} free",
+        text=f"{path}, {size(free)} free",
         fix="Free some disk space; clones and checkouts live there." if low else "",
     )
 

@@ -1,13 +1,10 @@
-"""Connections to the database file, and what their failures become."""
+"""Connections to the database file."""
 
 import os
 import sqlite3
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from patchkiln.errors import StoreError
 
@@ -16,17 +13,6 @@ BUSY_TIMEOUT_S = 30
 # corrupt database behind a power loss, which may take the last milliseconds. FULL would sync at
 # every commit and quarter the rate.
 SYNCHRONOUS = "NORMAL"
-
-
-@contextmanager
-def database_errors() -> Generator[None]:
-    """Turn what the database raises into `StoreError`, without statement, values or path."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise StoreError(f"The database failed: {error.orig}.") from error
-    except SQLAlchemyError as error:
-        raise StoreError("The database could not be used.") from error
 
 
 def make_file(path: Path) -> None:

@@ -1,16 +1,21 @@
 """What a job of the writer may do inside the transaction that it shares with others."""
 
-from collections.abc import Generator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, bindparam, delete, insert, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, bindparam, delete, insert, literal, update
+
+# Of the two dialects' own, this one's form is understood by both.
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 
 from patchkiln.domain.event import StatusUpdate, StoredEvent
 from patchkiln.domain.run import Run
+from patchkiln.errors import StoreError
 from patchkiln.ports.store import IdempotencyKey
 from patchkiln.stores.codec import changes_of, row_of
+from patchkiln.stores.failures import database_errors
 from patchkiln.stores.log import check_deletable, grow, run_exists
 from patchkiln.stores.queries import find_run, id_of_key
 from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
@@ -18,9 +23,9 @@ from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
 # A run in memory is a few kilobytes; more than these are rarely under way at once.
 MAX_KEPT_RUNS = 256
 
-_INSERT_RUN = upsert(runs).on_conflict_do_nothing()
+_INSERT_RUN = upsert(runs).on_conflict_do_nothing().returning(runs.c.id)
 _INSERT_EVENT = insert(run_events)
-_INSERT_KEY = insert(idempotency_keys)
+_INSERT_KEY = upsert(idempotency_keys).on_conflict_do_nothing().returning(literal(1))
 _UPDATE_RUN = (
     update(runs)
     .where(runs.c.id == bindparam("run_id"))
@@ -33,28 +38,58 @@ _SAVE_PATCH = _NEW_PATCH.on_conflict_do_update(
 _DELETE_RUN = delete(runs).where(runs.c.id == bindparam("run_id"))
 
 
-class Ledger:
+class _KeyTaken(Exception):
+    """Another process used the key between the look and the insert."""
+
+
+class Ledger(ABC):
     """Runs and events as the transaction leaves them.
 
     Appended events are staged, and written together by `flush`: a statement costs ten times what
-    a row does. Runs are kept from one transaction to the next for as long as nobody else writes
-    to the database.
+    a row does. What differs from database to database is how a transaction learns what others
+    have written since the last one, and what it leaves for them.
     """
 
     def __init__(self, connection: Connection) -> None:
         """Take the writer's only connection."""
         self._connection = connection
-        self._data_version = 0
         self._runs: dict[str, Run] = {}
         self._changed: dict[str, Run] = {}
         self._events: list[dict[str, str | int | bool]] = []
 
-    def refresh(self) -> None:
-        """Begin a transaction: forget the kept runs where another connection has written."""
-        version = self._connection.exec_driver_sql("PRAGMA data_version").scalar_one()
-        if version != self._data_version or len(self._runs) > MAX_KEPT_RUNS:
+    @contextmanager
+    def transaction(self, run_ids: Collection[str]) -> Generator[None]:
+        """Begin a transaction over these runs, and commit it. Raises `StoreError`."""
+        try:
+            with database_errors(), self._connection.begin():
+                self.begin(run_ids)
+                yield
+                self.finish()
+        except StoreError:
             self.forget()
-        self._data_version = version
+            raise
+
+    @abstractmethod
+    def begin(self, run_ids: Collection[str]) -> None:
+        """Forget what another process has changed, and keep the runs from changing."""
+
+    def finish(self) -> None:
+        """Write what is staged, as the last thing before the commit."""
+        self.flush()
+
+    def committed(self) -> bool:
+        """Tell whether the transaction that broke off last has been committed nevertheless."""
+        return False
+
+    def may_repeat(self, error: StoreError) -> bool:
+        """Tell whether a transaction that failed like this may pass the next time."""
+        del error
+        return False
+
+    def close(self) -> None:
+        """Close the connection and what it came from."""
+        self._connection.close()
+        self._connection.engine.dispose()
 
     def forget(self) -> None:
         """Drop what is kept and staged; the transaction has been rolled back, or is yet empty."""
@@ -83,15 +118,15 @@ class Ledger:
         self, run: Run, first: StatusUpdate, key: IdempotencyKey | None
     ) -> tuple[Run, bool]:
         """Insert a run, its first event and its key; or find the run of the key."""
-        with self._savepoint():
-            known = None if key is None else self._run_of_key(key)
-            if known is not None:
-                return known, False
-            grown, events = grow(run, [first])
-            if not self._connection.execute(_INSERT_RUN, row_of(grown)).rowcount:
-                raise run_exists()
-            if key is not None:
-                self._insert_key(key, run.id)
+        grown, events = grow(run, [first])
+        try:
+            with self._savepoint():
+                known = None if key is None else self._run_of_key(key)
+                if known is not None:
+                    return known, False
+                self._insert_run(grown, key)
+        except _KeyTaken:
+            return self.create_run(run, first, key)
         self._stage(run.id, events)
         self._runs[run.id] = grown
         return grown, True
@@ -108,15 +143,6 @@ class Ledger:
             check_deletable(self._run(run_id))
             self._connection.execute(_DELETE_RUN, {"run_id": run_id})
         del self._runs[run_id]
-
-    def touch(self) -> None:
-        """Change a byte of the file, as only a database that can be written lets one do.
-
-        The user version is a number that SQLite keeps for the application and that nothing here
-        reads.
-        """
-        version = self._connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        self._connection.exec_driver_sql(f"PRAGMA user_version = {(version + 1) % 2**31}")
 
     @contextmanager
     def _savepoint(self) -> Generator[None]:
@@ -149,13 +175,18 @@ class Ledger:
         run_id = id_of_key(self._connection, key)
         return None if run_id is None else self._run(run_id)
 
-    def _insert_key(self, key: IdempotencyKey, run_id: str) -> None:
-        self._connection.execute(
-            _INSERT_KEY,
-            {
-                "caller": key.caller,
-                "key": key.key,
-                "fingerprint": key.fingerprint,
-                "run_id": run_id,
-            },
-        )
+    def _insert_run(self, run: Run, key: IdempotencyKey | None) -> None:
+        if self._connection.execute(_INSERT_RUN, row_of(run)).one_or_none() is None:
+            raise run_exists()
+        if key is not None and not self._insert_key(key, run.id):
+            raise _KeyTaken
+
+    def _insert_key(self, key: IdempotencyKey, run_id: str) -> bool:
+        """Return False where another transaction has inserted the key since it was looked for."""
+        row = {
+            "caller": key.caller,
+            "key": key.key,
+            "fingerprint": key.fingerprint,
+            "run_id": run_id,
+        }
+        return self._connection.execute(_INSERT_KEY, row).one_or_none() is not None

@@ -40,6 +40,11 @@ def check_deletable(run: Run) -> None:
         raise Conflict("The run has not ended yet.", remedy="Cancel the run first, then delete it.")
 
 
+def is_storable(text: str) -> bool:
+    """Tell whether a text can be in a database at all: Postgres has no place for NUL."""
+    return "\0" not in text
+
+
 def no_such_run() -> NotFound:
     """Return the error for an id that the store does not know."""
     return NotFound("There is no run with this id.")

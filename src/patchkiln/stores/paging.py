@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from patchkiln.domain.run import Run
 from patchkiln.errors import InvalidRequest
 from patchkiln.ports.store import RunPage
+from patchkiln.stores.log import is_storable
 
 MAX_PAGE_RUNS = 200
 # The largest integer of SQLite; a larger one is an error there, not a value that finds nothing.
@@ -35,7 +36,7 @@ def position(cursor: str) -> tuple[int, str]:
         place = int(created_at_ms), run_id
     except ValueError as error:
         raise _no_cursor() from error
-    if not run_id or not 0 <= place[0] <= MAX_INTEGER:
+    if not run_id or not is_storable(run_id) or not 0 <= place[0] <= MAX_INTEGER:
         raise _no_cursor()
     return place
 

@@ -6,7 +6,7 @@ from patchkiln.domain.event import StoredEvent
 from patchkiln.domain.run import Run, RunStatus
 from patchkiln.ports.store import IdempotencyKey, RunPage
 from patchkiln.stores.codec import run_of
-from patchkiln.stores.log import check_same_request, no_such_run
+from patchkiln.stores.log import check_same_request, is_storable, no_such_run
 from patchkiln.stores.paging import MAX_INTEGER, check_limit, page_of, position
 from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
 
@@ -33,7 +33,7 @@ _PATCH = (
 
 def find_run(connection: Connection, run_id: str) -> Run:
     """Return a run. Raises `NotFound`."""
-    row = connection.execute(_RUN, {"run_id": run_id}).one_or_none()
+    row = connection.execute(_RUN, {"run_id": _text(run_id)}).one_or_none()
     if row is None:
         raise no_such_run()
     return run_of(*row)
@@ -69,7 +69,7 @@ def list_runs(
     if status is not None:
         query = query.where(runs.c.status == status.value)
     if repository is not None:
-        query = query.where(runs.c.repository == repository)
+        query = query.where(runs.c.repository == _text(repository))
     if cursor is not None:
         query = query.where(tuple_(runs.c.created_at_ms, runs.c.id) < position(cursor))
     return page_of([run_of(*row) for row in connection.execute(query)], limit)
@@ -83,7 +83,7 @@ def unfinished_runs(connection: Connection) -> list[Run]:
 def events(connection: Connection, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
     """Return at most ``limit`` events with ``seq`` above ``after``. Raises `NotFound`."""
     found = connection.execute(
-        _EVENTS, {"run_id": run_id, "after": min(after, MAX_INTEGER), "count": limit}
+        _EVENTS, {"run_id": _text(run_id), "after": min(after, MAX_INTEGER), "count": limit}
     )
     page = [StoredEvent(seq=seq, payload=payload, last=last) for seq, payload, last in found]
     if not page:
@@ -93,8 +93,13 @@ def events(connection: Connection, run_id: str, *, after: int, limit: int) -> li
 
 def get_patch(connection: Connection, run_id: str) -> bytes | None:
     """Return a run's patch, None where there is none. Raises `NotFound`."""
-    row = connection.execute(_PATCH, {"run_id": run_id}).one_or_none()
+    row = connection.execute(_PATCH, {"run_id": _text(run_id)}).one_or_none()
     if row is None:
         raise no_such_run()
     diff: bytes | None = row.diff
     return diff
+
+
+def _text(asked: str) -> str:
+    """Return a text that may be asked for: what no database holds becomes what none has."""
+    return asked if is_storable(asked) else ""

@@ -1,10 +1,11 @@
-"""The tables of the SQLite store.
+"""The tables of the database stores.
 
 What is listed or filtered by has a column; the rest of a run is JSON text (`codec`). The first
 statement that made them, and every change since, stands in `migrations/versions`.
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -17,6 +18,9 @@ from sqlalchemy import (
 )
 
 HEAD = "0001"
+
+# SQLite's integers have 64 bits anyway.
+LONG = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData(
     # A constraint without a name cannot be changed by a later migration.
@@ -42,7 +46,7 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at_ms", Integer, nullable=False),
+    Column("created_at_ms", LONG, nullable=False),
     Column("status", Text, nullable=False),
     Column("repository", Text, nullable=False),
     Column("request", Text, nullable=False),
@@ -57,7 +61,7 @@ run_events = Table(
     "run_events",
     metadata,
     _of_run(primary_key=True),
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", LONG, primary_key=True, autoincrement=False),
     Column("payload", Text, nullable=False),
     Column("last", Boolean, nullable=False),
     sqlite_with_rowid=False,

@@ -6,6 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     """Make runs, their events, their keys and their patches."""
@@ -13,7 +15,7 @@ def upgrade() -> None:
     op.create_table(
         "run_events",
         _run_id("run_events"),
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _LONG, nullable=False),
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("last", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "seq", name="pk_run_events"),
@@ -40,7 +42,7 @@ def _make_runs() -> None:
     op.create_table(
         "runs",
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("created_at_ms", sa.Integer(), nullable=False),
+        sa.Column("created_at_ms", _LONG, nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("repository", sa.Text(), nullable=False),
         sa.Column("request", sa.Text(), nullable=False),
