@@ -1,6 +1,7 @@
 """What the local provider's own parts must withstand."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ chance = random.Random(sys.argv[1])
 NAMES = ['a', 'b', 'c', 'odd\n', '\udcff']
 def place():
     path = chance.choice(['/workspace', '/workspace', '/home/user', '/tmp'])
-    for _ in range(chance.randrange(4)):
+    for _ in range(chance.choice([0, 1, 2, 2, 2, 2, 2, 2, 3])):
         path += '/' + chance.choice(NAMES)
     return path + '/' + chance.choice(NAMES)
 def remove(path):
@@ -52,7 +53,7 @@ ACTIONS = [
     lambda path: (remove(path), os.mkfifo(path)),
     lambda path: os.chmod(path, chance.choice([0o700, 0o755, 0o1777])),
 ]
-for _ in range(120):
+for _ in range(30):
     try:
         chance.choice(ACTIONS)(place())
     except OSError:
@@ -117,6 +118,9 @@ async def test_joined_layers_show_what_the_chain_showed(
 
     Deletions and replacements above the base stay, so does all that was added.
     """
+    for names in itertools.product("abc", repeat=3):
+        (checkout / "/".join(names[:2])).mkdir(parents=True, exist_ok=True)
+        (checkout / "/".join(names)).write_bytes(b"of the base")
     twins = [await make(local, base=checkout_at(checkout)) for _ in range(2)]
     try:
         for generation in range(6):
@@ -130,7 +134,7 @@ async def test_joined_layers_show_what_the_chain_showed(
                 assert told.status.exit_code == 0, told
                 seen.add(told.stdout.decode())
             assert len(seen) == 1, generation
-            assert int(seen.pop().split()[0]) > 10
+            assert int(seen.pop().split()[0]) > 5
     finally:
         await asyncio.gather(*(twin.destroy() for twin in twins))
 

@@ -85,15 +85,14 @@ class _BringUp:
         yield "devices", lambda: rootfs.mount_own_devices(limits)
         yield "scratch", lambda: disk.mount_scratch(plan)
         yield "workspace", lambda: disk.mount_workspace(plan, self._birth.base)
-        if plan["purpose"] == "flatten":
-            yield "layers", lambda: disk.show_layers(plan)
         yield "mounts", lambda: rootfs.attach_mounts(plan, self._birth.mounts)
         yield "loopback", lambda: loopback.bring_up(plan["addresses"])
         # Before the limits: other boxes' descriptors on their way count with these.
         yield "listeners", self._pass_out_sockets
         yield "pivot", rootfs.enter_root
         if plan["purpose"] == "flatten":
-            yield "flatten", lambda: flatten.join_layers(len(plan["chain"]))
+            based = plan["base"] is not None
+            yield "flatten", lambda: flatten.join_layers(len(plan["chain"]), with_base=based)
         yield "hostname", hardening.name_machine
         yield "resource limits", lambda: hardening.set_resource_limits(limits)
         yield "capabilities", hardening.drop_privileges

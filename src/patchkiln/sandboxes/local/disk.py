@@ -20,15 +20,15 @@ _SCRATCH = {"home": HOME, "tmp": "/tmp"}  # noqa: S108 - inside the box
 def mount_workspace(plan: BoxPlan, base: int | None) -> None:
     """Mount the workspace above the chain and the base's mount."""
     below = _chain(plan, "workspace")
+    if base is not None:
+        os.mkdir(f"{ROOT}{BASE}")
+        syscalls.attach_mount(base, f"{ROOT}{BASE}")
+        below.append(f"{ROOT}{BASE}")
     if plan["purpose"] == "flatten":
-        below = []
-    if base is None:
-        _mount_area(plan, "workspace", WORKSPACE, below)
+        _show_layers(plan)
         return
-    os.mkdir(f"{ROOT}{BASE}")
-    syscalls.attach_mount(base, f"{ROOT}{BASE}")
-    _mount_area(plan, "workspace", WORKSPACE, [*below, f"{ROOT}{BASE}"])
-    if plan["purpose"] != "review":
+    _mount_area(plan, "workspace", WORKSPACE, below)
+    if base is not None and plan["purpose"] != "review":
         syscalls.unmount(f"{ROOT}{BASE}")
         os.rmdir(f"{ROOT}{BASE}")
 
@@ -43,7 +43,7 @@ def mount_scratch(plan: BoxPlan) -> None:
         _tell_python(site)
 
 
-def show_layers(plan: BoxPlan) -> None:
+def _show_layers(plan: BoxPlan) -> None:
     """Show the layers of the chain, and the box's own as a whole, to what joins them."""
     for number, layer in enumerate(plan["chain"]):
         place = f"{ROOT}{SOURCES}/{number}"

@@ -5,9 +5,9 @@ and nobody else writes, but names, links and attributes in them are a hostile bo
 reached by a path: a directory is opened from the one above it, and no link is followed.
 
 Source of the rules: the kernel's filesystems/overlayfs ("whiteouts and opaque directories"). What
-hides a name is a device 0:0, and what hides all below a directory is its attribute; both are kept,
-because the chain may stand on a base. Other attributes of the overlay's own are not: they mean
-something in a layer only where a box has put them there by hand.
+hides a name is a device 0:0, and what hides all below a directory is its attribute; both are kept
+where they hide something of the base. (The kernel lists a device 0:0 like any other in a directory
+that covers none.) Other attributes of the overlay's own are dropped: only a box puts them there.
 """
 
 import errno
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from patchkiln.sandboxes.local.layers import AREAS
+from patchkiln.sandboxes.local.layout import BASE
 
 SOURCES = "/layers"
 TARGET = "/joined"
@@ -30,8 +31,11 @@ _ESCAPED = "user.overlay.overlay."
 _KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
 
 
-def join_layers(count: int) -> None:
-    """Join ``/layers/0``, the latest, to the last into ``/joined``. Raises `OSError`."""
+def join_layers(count: int, *, with_base: bool) -> None:
+    """Join ``/layers/0``, the latest, to the last into ``/joined``. Raises `OSError`.
+
+    ``with_base``: the workspace's layers stand on what ``/base`` shows.
+    """
     links = os.open(_LINKS, _OPEN_DIRECTORY)
     join = _Join(links)
     for area in AREAS:
@@ -40,7 +44,8 @@ def join_layers(count: int) -> None:
             _Source(number, os.open(place, _OPEN_DIRECTORY)) for number, place in enumerate(places)
         ]
         target = os.open(f"{TARGET}/{area}/upper", _OPEN_DIRECTORY)
-        join.run(_Directory(sources, target))
+        covers = os.open(BASE, _OPEN_DIRECTORY) if with_base and area == "workspace" else None
+        join.run(_Directory(sources, target, covers))
     for name in os.listdir(links):
         os.unlink(name, dir_fd=links)
     os.close(links)
@@ -62,11 +67,12 @@ class _Below(NamedTuple):
 
 
 class _Directory:
-    """A directory under way: where its entries come from, and where they go."""
+    """A directory under way: where its entries come from and go, what of the base it covers."""
 
-    def __init__(self, sources: Sequence[_Source], target: int) -> None:
+    def __init__(self, sources: Sequence[_Source], target: int, covers: int | None) -> None:
         self.sources = sources
         self.target = target
+        self.covers = covers
         self.below: list[_Below] | None = None
 
     def finish(self) -> None:
@@ -76,6 +82,18 @@ class _Directory:
         _copy_mode_and_times(latest, self.target)
         for descriptor in (self.target, *(source.descriptor for source in self.sources)):
             os.close(descriptor)
+        if self.covers is not None:
+            os.close(self.covers)
+
+    def hides(self, name: str) -> bool:
+        """Tell whether the base has something of a name here."""
+        if self.covers is None:
+            return False
+        try:
+            os.stat(name, dir_fd=self.covers, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 class _Join:
@@ -113,19 +131,24 @@ class _Join:
                     if entry.name in below:
                         hiding.add(entry.name)
                     else:
-                        self._take(source, entry, directory.target)
+                        self._take(source, entry, directory)
         for name, sources in below.items():
             yield _Below(name, sources, name in hiding)
 
-    def _take(self, source: _Source, entry: os.DirEntry[str], target: int) -> None:
+    def _take(self, source: _Source, entry: os.DirEntry[str], directory: _Directory) -> None:
         status = entry.stat(follow_symlinks=False)
+        target = directory.target
+        if _is_whiteout(status):
+            if directory.hides(entry.name):
+                os.mknod(entry.name, status.st_mode, 0, dir_fd=target)
+            return
         key = (source.layer, status.st_ino)
         number = self._numbers.get(key)
         if number is not None:
             os.link(number, entry.name, src_dir_fd=self._links, dst_dir_fd=target)
             return
         _copy(source.descriptor, entry.name, status, target)
-        if status.st_nlink > 1 and not _is_whiteout(status):
+        if status.st_nlink > 1:
             number = self._numbers[key] = str(len(self._numbers))
             name = entry.name
             os.link(name, number, src_dir_fd=target, dst_dir_fd=self._links, follow_symlinks=False)
@@ -145,7 +168,19 @@ def _enter(directory: _Directory, below: _Below) -> _Directory:
             break
     if opaque:
         os.setxattr(target, _OPAQUE, b"y")
-    return _Directory(sources, target)
+    return _Directory(sources, target, None if opaque else _below(directory.covers, below.name))
+
+
+def _below(directory: int | None, name: str) -> int | None:
+    """Open a directory of the base, where there is one."""
+    if directory is None:
+        return None
+    try:
+        return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return None
+        raise
 
 
 def _copy(directory: int, name: str, status: os.stat_result, target: int) -> None:
@@ -157,7 +192,7 @@ def _copy(directory: int, name: str, status: os.stat_result, target: int) -> Non
         os.symlink(os.readlink(name, dir_fd=directory), name, dir_fd=target)
         times = (status.st_atime_ns, status.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
-    elif kind in {stat.S_IFIFO, stat.S_IFSOCK} or _is_whiteout(status):
+    elif kind in {stat.S_IFIFO, stat.S_IFSOCK}:
         os.mknod(name, status.st_mode, 0, dir_fd=target)
         os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
 

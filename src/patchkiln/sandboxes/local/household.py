@@ -148,7 +148,7 @@ class Household:
             memory_bytes=spec.limits.memory_bytes + origin.used_bytes,
         )
         fresh = SandboxSpec(id=new_sandbox_id(), limits=limits)
-        shown = replace(origin, base=None, used_bytes=0)
+        shown = replace(origin, used_bytes=0)
         room = await self._maker.make(fresh, shown, name=fresh.id, purpose="flatten")
         try:
             snapshot_id, used_bytes = await _hold(room.zygote, (room.name,))

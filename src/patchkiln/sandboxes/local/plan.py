@@ -43,7 +43,7 @@ class BoxPlan(TypedDict):
     Below the layer lie those of ``chain``, the latest first, and below the workspace's ``base``.
     ``purpose`` is ``work`` but for a box that the server uses for itself: one for ``review`` has
     the chain below its workspace alone, and shows the base beside it; one to ``flatten`` joins the
-    chain into its own layer and shows nothing. ``shared_proc``: it is shown the machine's own
+    chain, seen beside the base, into its own layer. ``shared_proc``: it is shown the machine's own
     /proc, for want of one of its own. ``addresses`` are IPv4 ones of hosts outside, which its
     loopback has too; ``places`` the sockets that it opens and passes out at its birth.
     """
