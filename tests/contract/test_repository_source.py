@@ -526,7 +526,10 @@ class Watched:
     def __init__(self, provider: LocalSandboxes) -> None:
         """Take the provider that makes them."""
         self.isolation = provider.isolation
+        self.attach = provider.attach
+        self.remove_snapshot = provider.remove_snapshot
         self.close = provider.close
+        self.capabilities = provider.capabilities
         self.specs: list[SandboxSpec] = []
         self.may_tidy = asyncio.Event()
         self._provider = provider

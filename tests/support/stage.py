@@ -19,12 +19,12 @@ from patchkiln.domain.patch import ChangeKind, FileChange, Patch
 from patchkiln.domain.repository import Checkout, RepositoryUrl
 from patchkiln.domain.run import PATCH_MADE, Outcome
 from patchkiln.engine import EngineLimits, RunEngine
-from patchkiln.errors import PatchkilnError, RemoteUnreachable, SandboxUnavailable
+from patchkiln.errors import PatchkilnError, RemoteUnreachable, SandboxNotFound, SandboxUnavailable
 from patchkiln.pipeline import runner
 from patchkiln.pipeline.context import RunContext, Services
 from patchkiln.pipeline.step import Step
 from patchkiln.ports.repository import FetchProgress
-from patchkiln.ports.sandbox import Isolation, IsolationLevel, Sandbox, SandboxSpec
+from patchkiln.ports.sandbox import Capability, Isolation, IsolationLevel, Sandbox, SandboxSpec
 from patchkiln.stores.memory import MemoryStore
 from tests.support.server import serving
 
@@ -75,9 +75,21 @@ class StageSandboxes:
         """Return the given result."""
         return self.result
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Return none."""
+        return frozenset()
+
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """Raise; no scripted run asks for it."""
         raise SandboxUnavailable("There is no sandbox on a stage.")
+
+    async def attach(self, sandbox_id: str) -> Sandbox:
+        """Raise; there never was one."""
+        raise SandboxNotFound(f"There is no sandbox {sandbox_id}.")
+
+    async def remove_snapshot(self, snapshot_id: str) -> None:
+        """Do nothing."""
 
     async def close(self) -> None:
         """Do nothing."""

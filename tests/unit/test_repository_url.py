@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patchkiln.domain.network import NetworkPolicy
 from patchkiln.domain.repository import check_ref, is_commit_id, parse_repository_url
 from patchkiln.errors import ForbiddenUrl, InvalidRequest, RepositoryNotFound
-from patchkiln.repositories.addresses import cache_key, git_url, mounts, shown, targets
+from patchkiln.repositories.addresses import cache_key, git_url, mounts, network, shown
 
 LOCAL = ("http://127.0.0.1:9000/", "file:///srv/repos/")
 
@@ -170,7 +171,7 @@ def test_git_is_given_the_checked_parts() -> None:
     )
     local = parse_repository_url("http://127.0.0.1:9000/n.git", allow=LOCAL)
     assert git_url(local) == "http://127.0.0.1:9000/n.git"
-    (target,) = targets(local)
+    (target,) = network(local).rules
     assert (target.host, target.port, target.trusted) == ("127.0.0.1", 9000, True)
 
 
@@ -179,7 +180,11 @@ def test_local_repository_is_mounted_and_its_path_is_not_told(tmp_path: Path) ->
     (tmp_path / "sp ace" / ".git").mkdir(parents=True)
     url = parse_repository_url(f"file://{tmp_path}/sp%20ace", allow=(f"file://{tmp_path}",))
     (mount,) = mounts(url)
-    assert (mount.source, mount.writable, targets(url)) == (tmp_path / "sp ace", False, ())
+    assert (mount.source, mount.writable, network(url)) == (
+        tmp_path / "sp ace",
+        False,
+        NetworkPolicy(),
+    )
     assert str(tmp_path) not in shown(url) + git_url(url)
 
 

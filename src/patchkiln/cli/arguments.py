@@ -45,6 +45,14 @@ def network_rules(value: str) -> tuple[NetworkRule, ...]:
         raise ArgumentTypeError(error.message) from error
 
 
+def variable(value: str) -> tuple[str, str]:
+    """Read ``NAME=VALUE``."""
+    name, equals, text = value.partition("=")
+    if not name.isidentifier() or not name.isascii() or not equals:
+        raise ArgumentTypeError(f"'{name}' is no variable with its value, such as LANG=C.UTF-8")
+    return name, text
+
+
 def credential(value: str) -> tuple[str, Credential]:
     """Read ``HOST=[HEADER:]VARIABLE`` as the host and what the named variable holds."""
     host, _, source = value.partition("=")

@@ -134,6 +134,17 @@ def _add_sandbox(commands: _Commands) -> None:
         "(default: as a bearer token)",
     )
     parser.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        type=arguments.variable,
+        action="append",
+        default=[],
+        help="a variable for the command, which gets none of yours",
+    )
+    parser.add_argument(
+        "--tty", action="store_true", help="run the command on this terminal, such as a shell"
+    )
+    parser.add_argument(
         "--timeout", metavar="SECONDS", type=arguments.seconds, help="end the command after that"
     )
     parser.add_argument(

@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from patchkiln.bootstrap.services import open_sandboxes
 from patchkiln.cli import print_error
 from patchkiln.cli.exit_codes import ExitCode
 from patchkiln.cli.standard_input import standard_input
+from patchkiln.cli.terminal import check_terminal, lent_terminal, terminal_size
 from patchkiln.cli.workspace import copy_in
 from patchkiln.domain.network import (
     AllowedAddress,
@@ -39,6 +41,8 @@ STREAMS = {"stdout": 1, "stderr": 2}
 def execute(arguments: Namespace) -> int:
     """Run the command; return its exit code, or 124 or 125 as the contract says."""
     command = _command(arguments.command)
+    if arguments.tty:
+        check_terminal()
     workspace = _workspace(arguments.workspace)
     try:
         return asyncio.run(_run(arguments, command, workspace))
@@ -83,7 +87,7 @@ async def _run(arguments: Namespace, command: Sequence[str], workspace: Path | N
         try:
             if workspace is not None:
                 await copy_in(sandbox, workspace)
-            return await _pass_through(sandbox, command, arguments.timeout)
+            return await _pass_through(sandbox, command, arguments)
         finally:
             await sandbox.destroy()
 
@@ -98,6 +102,7 @@ async def _made(
     limits = SandboxLimits() if memory is None else SandboxLimits(memory_bytes=memory)
     spec = SandboxSpec(
         id=new_sandbox_id(),
+        env=dict(arguments.env),
         limits=limits,
         network=NetworkPolicy(rules=_rules(arguments), addresses=addresses),
         on_refused=_tell_refusal,
@@ -138,16 +143,21 @@ def _tell_refusal(refusal: NetworkRefusal) -> None:
     print(f"patchkiln: not reached: {place}: {refusal.rule}", file=sys.stderr)
 
 
-async def _pass_through(sandbox: Sandbox, command: Sequence[str], timeout_s: float | None) -> int:
+async def _pass_through(sandbox: Sandbox, command: Sequence[str], arguments: Namespace) -> int:
+    timeout_s: float | None = arguments.timeout
+    terminal = terminal_size() if arguments.tty else None
     execution = await sandbox.exec(
         command,
-        stdin=standard_input(),
+        env={"TERM": os.environ.get("TERM", "xterm")} if terminal else None,
+        stdin=b"" if terminal else standard_input(),
         timeout_s=timeout_s,
         max_output_bytes=UNLIMITED_BYTES,
+        terminal=terminal,
     )
-    async for chunk in execution:
-        # In a thread: a reader that stalls must not hold up the time limit.
-        await asyncio.to_thread(_write, STREAMS[chunk.stream], chunk.data)
+    async with lent_terminal(execution) if terminal else nullcontext():
+        async for chunk in execution:
+            # In a thread: a reader that stalls must not hold up the time limit.
+            await asyncio.to_thread(_write, STREAMS[chunk.stream], chunk.data)
     status = await execution.wait()
     if status.reason is ExitReason.TIMED_OUT:
         print(f"patchkiln: the time limit of {timeout_s:g} s was reached", file=sys.stderr)
