@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from patchkiln.domain.network import AllowedAddress
 from patchkiln.domain.run import Run
 from patchkiln.engine import EngineLimits, RunEngine
 from patchkiln.pipeline.context import Services
@@ -26,6 +27,7 @@ async def engine_over(
     agent: Agent | None = None,
     *,
     allow: tuple[str, ...],
+    network_allow: tuple[AllowedAddress, ...] = (),
     store: Store | None = None,
     running: int = 4,
     room: int = 100,
@@ -43,6 +45,7 @@ async def engine_over(
         sandboxes={"local": provider},
         agents={"scripted": make},
         git_allow=allow,
+        network_allow=network_allow,
         check_timeout_s=check_timeout_s,
     )
     engine = RunEngine(services, EngineLimits(running=running, unfinished_per_caller=room))
