@@ -15,7 +15,7 @@ from typing import Any
 from patchkiln.domain.network import NetworkPolicy, NetworkRule
 from patchkiln.domain.repository import Checkout
 from patchkiln.errors import PatchkilnError
-from patchkiln.ports.execution import Chunk, capture
+from patchkiln.ports.execution import Chunk, TerminalSize, capture
 from patchkiln.ports.sandbox import (
     HostMount,
     Sandbox,
@@ -85,6 +85,11 @@ class Driver:
             "stdout": output.stdout.decode(errors="replace"),
             "stderr": output.stderr.decode(errors="replace"),
         }
+
+    async def do_show(self, box: str, argv: list[str], timeout_s: float) -> dict[str, Any]:
+        """Run a command to its end on a terminal."""
+        execution = await self._boxes[box].exec(argv, timeout_s=timeout_s, terminal=TerminalSize())
+        return {"text": (await capture(execution)).stdout.decode(errors="replace")}
 
     async def do_stall(self, box: str, argv: list[str]) -> dict[str, Any]:
         """Start a command and read one piece of its output, no more."""

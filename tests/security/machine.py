@@ -140,6 +140,12 @@ class Box:
         result = self.run("python3", "-c", PREAMBLE + code)
         return (result.stdout + result.stderr).strip()
 
+    def show(self, script: str) -> str:
+        """Return what a shell script prints on a terminal."""
+        argv = ("/bin/sh", "-c", script)
+        answer = self.machine.ask("show", box=self.name, argv=argv, timeout_s=TIMEOUT_S)
+        return str(answer["text"]).replace("\r\n", "\n").strip()
+
     def read(self, path: str) -> str:
         """Read a file through the sandbox's own call. Raises `Refused`."""
         return str(self.machine.ask("read", box=self.name, path=path)["text"])
