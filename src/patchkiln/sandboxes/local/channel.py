@@ -142,6 +142,8 @@ class Channel:
         Raises the line's error once it is lost, and `SandboxUnavailable` where the system is short
         of descriptors or memory: then the line stays whole.
         """
+        if self._sends_at_once(message, descriptors):
+            return
         tries = 0
         async with self._sending:
             while not self.closed.is_set():
@@ -155,6 +157,16 @@ class Channel:
                 else:
                     return
         raise self.lost()
+
+    def _sends_at_once(self, message: dict[str, Any], descriptors: Sequence[int]) -> bool:
+        """Send a message where nothing is in the way; most need no more."""
+        if self._sending.locked() or self.closed.is_set():
+            return False
+        try:
+            wire.send(self._control, message, descriptors)
+        except OSError:  # told by the next try
+            return False
+        return True
 
     def post(self, message: dict[str, Any]) -> None:
         """Send a message that needs no answer, soon; a lost line is no error."""

@@ -185,7 +185,7 @@ class LocalExecution:
         self._stop(ExitReason.OUTPUT_LIMIT)
 
     async def _status(self) -> ExitStatus:
-        status = await asyncio.shield(self._ended)
+        status = self._ended.result() if self._ended.done() else await asyncio.shield(self._ended)
         if status is None:
             raise _lost()
         if self._outputs.overflowed:
@@ -208,8 +208,8 @@ class LocalExecution:
         if self._feeding is not None:
             self._feeding.cancel()
         self._channel.forget(self._number)
-        self._outputs.note_end()
         duration_s = time.monotonic() - self._began
+        self._outputs.note_end()
         self._ended.set_result(None if reply is None else self._judge(reply, duration_s))
         if self._streams.input is not None:
             self._streams.input.close()

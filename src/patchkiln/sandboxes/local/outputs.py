@@ -14,6 +14,8 @@ from typing import Literal, TypeAlias
 from patchkiln.ports.execution import Chunk
 
 DRAIN_S = 0.05
+# Most commands are over so soon that to watch their output costs more than it brings.
+_PATIENCE_S = 0.002
 _BLOCK_BYTES = 1 << 16
 _SMALL_BYTES = 1 << 12
 # How much is read ahead of a reader who takes his time; then the command waits.
@@ -164,6 +166,7 @@ class Outputs:
         self._on_overflow = on_overflow
         self._kept = Kept(max_bytes if background else _AHEAD_BYTES, drops=background)
         self._burst_bytes = 0
+        self._watched = False
         self._ended = False
         self._late = False
         self._timer: asyncio.TimerHandle | None = None
@@ -176,27 +179,39 @@ class Outputs:
 
     def begin(self) -> None:
         """Begin to read, or go on with it."""
+        self._watched = True
         if not self._late:
             for end in self._ends:
                 end.watch(self._on_readable)
 
     async def follow(self) -> AsyncGenerator[Chunk]:
-        """Yield what comes, until all streams have ended or the command's end is long past."""
-        while self._kept or self._any_open():
+        """Yield what comes, until the command is over and its streams have ended."""
+        while True:
             for chunk in self._take():
                 yield chunk
-            if not self._kept and not self._late and self._any_open():
+            if self._finished() and not self._kept:
+                return
+            if not self._kept and not self._late:
                 await self._wait()
 
     def note_end(self) -> None:
         """Note that the command is over: what it left is read, and soon no more than that."""
-        if not self._ended and self._any_open():
-            self._set_timer(DRAIN_S, self._on_late)
+        if self._ended:
+            return
+        if self._waiter is not None:
+            # Its last words and the end of its streams are there by now.
+            for end in self._ends:
+                self._look(end)
+        if self._any_open():
             for end in self._ends:
                 end.note_end()
             if self._background:
                 self._read_at_end()
+            if self._waiter is not None:
+                self.begin()
+            self._set_timer(DRAIN_S, self._on_late)
         self._ended = True
+        self._wake()
 
     def stop(self) -> None:
         """Close the streams; what was read stays. Idempotent."""
@@ -206,15 +221,16 @@ class Outputs:
             end.close()
         self._wake()
 
+    def _finished(self) -> bool:
+        return self._ended and not self._any_open()
+
     def _any_open(self) -> bool:
         return any(end.open for end in self._ends)
 
     def _take(self) -> list[Chunk]:
         if self._late and not self._kept:
             self._read_owed()
-        chunks = self._kept.take()
-        self.begin()
-        return chunks
+        return self._kept.take()
 
     def _on_late(self) -> None:
         self._late = True
@@ -236,8 +252,13 @@ class Outputs:
                 self._read(end, only_owed=True)
 
     def _on_readable(self, end: ReadingEnd) -> None:
+        self._look(end)
+        self._wake()
+
+    def _look(self, end: ReadingEnd) -> None:
+        """Read what there is, unless the reader has enough to do with what there was."""
         # A second look often finds the end of a stream that was short.
-        if self._read(end, only_owed=False) and end.open:
+        if end.open and self._read(end, only_owed=False) and end.open:
             self._read(end, only_owed=False)
         if self._kept.full:
             self._rest()
@@ -245,7 +266,6 @@ class Outputs:
             self._burst_bytes = 0
             self._rest()
             self._set_timer(_REST_S, self.begin)
-        self._wake()
 
     def _read(self, end: ReadingEnd, *, only_owed: bool) -> bool:
         """Read a stream once; tell whether it has given all that it had."""
@@ -267,8 +287,10 @@ class Outputs:
             self._on_overflow()
 
     def _set_timer(self, after_s: float, callback: Callable[[], None]) -> None:
-        """Call back once. There is one timer: the last of them, after the command's end, stays."""
+        """Call back once. There is one timer at a time; that after the command's end stays."""
         if not self._ended:
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_later(after_s, callback)
 
     def _rest(self) -> None:
@@ -277,13 +299,19 @@ class Outputs:
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
+        if not self._watched and not self._ended:
+            self._set_timer(_PATIENCE_S, self.begin)
+        else:
+            self.begin()
         try:
             await self._waiter
         finally:
             self._waiter = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        """Wake the reader, if there is something for him."""
+        wanted = self._kept or self._late or self._finished()
+        if wanted and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
 
