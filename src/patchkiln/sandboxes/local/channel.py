@@ -160,7 +160,7 @@ class Channel:
 
     def _sends_at_once(self, message: dict[str, Any], descriptors: Sequence[int]) -> bool:
         """Send a message where nothing is in the way; most need no more."""
-        if self._sending.locked() or self.closed.is_set():
+        if self._posting or self._sending.locked() or self.closed.is_set():
             return False
         try:
             wire.send(self._control, message, descriptors)
@@ -170,6 +170,8 @@ class Channel:
 
     def post(self, message: dict[str, Any]) -> None:
         """Send a message that needs no answer, soon; a lost line is no error."""
+        if self._sends_at_once(message, ()):
+            return
         task = asyncio.create_task(self._post(message))
         self._posting.add(task)
         task.add_done_callback(self._posting.discard)
@@ -265,8 +267,9 @@ def parse_reply(body: bytes) -> Reply | None:
     if not isinstance(message, dict):
         return None
     items = cast("dict[str, Any]", message)
-    if not all(_fits(name, value) for name, value in items.items()):
-        return None
+    for name, value in items.items():
+        if not _fits(name, value):
+            return None
     return Reply(**items) if items.get("event") in _EVENTS else None
 
 

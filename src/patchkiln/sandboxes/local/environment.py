@@ -30,6 +30,5 @@ def environment(*, own_python: bool) -> dict[str, str]:
 
 
 def on_terminal(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a command on a terminal, unless they name its kind already."""
-    kind = env.get("TERM", _NO_TERMINAL)
-    return {**env, "TERM": _TERMINAL if kind == _NO_TERMINAL else kind}
+    """Return the variables of a command on a terminal that differ from the usual ones."""
+    return {"TERM": _TERMINAL} if env.get("TERM", _NO_TERMINAL) == _NO_TERMINAL else {}

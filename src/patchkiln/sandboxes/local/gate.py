@@ -25,21 +25,9 @@ class Gate:
         """Refuse nobody. Idempotent."""
         self._refusal = None
 
-    @asynccontextmanager
-    async def together(self) -> AsyncGenerator[None]:
+    def together(self) -> "_Together":
         """Enter beside others; waits while one is alone inside."""
-        self._check()
-        if self._alone.locked():
-            async with self._alone:
-                self._enter()
-        else:
-            self._enter()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+        return _Together(self)
 
     @asynccontextmanager
     async def alone(self, evict: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
@@ -55,7 +43,38 @@ class Gate:
         if self._refusal is not None:
             raise self._refusal(self._said)
 
+    async def enter(self) -> None:
+        """Enter beside others, who leave by `leave`."""
+        self._check()
+        if self._alone.locked():
+            async with self._alone:
+                self._enter()
+        else:
+            self._enter()
+
+    def leave(self) -> None:
+        """Leave those inside."""
+        self._inside -= 1
+        if not self._inside:
+            self._empty.set()
+
     def _enter(self) -> None:
         self._check()
         self._inside += 1
         self._empty.clear()
+
+
+class _Together:
+    """Makes a block of what lies between `Gate.enter` and `Gate.leave`.
+
+    By hand: a generator takes ten times as long, and every command passes here.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def __aenter__(self) -> None:
+        await self._gate.enter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.leave()

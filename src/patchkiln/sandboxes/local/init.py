@@ -33,6 +33,8 @@ class _Init:
         self._file_operations: dict[int, int] = {}
         # Its session, by command and back; it may outlive the command's first process.
         self._sessions: dict[int, int] = {}
+        # The variables of every command, which are sent when they have changed.
+        self._usual: dict[str, str] = {}
         self._session_commands: dict[int, int] = {}
         self.stillness = Stillness()
         self._others: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -67,6 +69,7 @@ class _Init:
     def _exec(self, request: dict[str, Any], descriptors: list[int]) -> None:
         command: int = request["id"]
         stderr = descriptors[-1]
+        self._usual = request.get("usual", self._usual)
         try:
             os.chdir(request["cwd"])
         except (OSError, ValueError) as error:
@@ -103,7 +106,7 @@ class _Init:
             streams = processes.on_pipes([*(stdin or [self._null]), stdout, stderr])
         os.pwrite(self._oom_score, _COMMANDS_OOM_SCORE, 0)
         try:
-            return processes.start(request["argv"], request["env"], streams)
+            return processes.start(request["argv"], {**self._usual, **request["env"]}, streams)
         finally:
             os.pwrite(self._oom_score, b"0", 0)
 
@@ -207,13 +210,10 @@ class _Init:
             return False
         command = self._commands.pop(pid, None)
         if command is not None:
-            self._send(
-                event="ended",
-                id=command,
-                code=processes.exit_code(status),
-                signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
-                max_rss_bytes=usage.ru_maxrss << 10,
-            )
+            end = {"code": processes.exit_code(status), "max_rss_bytes": usage.ru_maxrss << 10}
+            if os.WIFSIGNALED(status):
+                end["signal"] = os.WTERMSIG(status)
+            self._send(event="ended", id=command, **end)
         operation = self._file_operations.pop(pid, None)
         if operation is not None and status:
             self._fail(operation, OSError(errno.EIO, ""))

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from patchkiln.domain.network import NetworkPolicy
 from patchkiln.domain.patch import Patch
@@ -118,16 +118,19 @@ class LocalSandbox:
         """Start a command."""
         if not argv:
             raise ValueError("a command needs the name of a program")
-        message = {
-            "op": "exec",
-            "argv": list(argv),
-            "env": self._environment(env or {}, terminal),
-            "cwd": _absolute(cwd),
-            # The workspace is always there: nothing to wait for.
-            "confirm": cwd != WORKSPACE,
-            "terminal": terminal is not None,
-        }
         async with self._gate.together():
+            usual = self._usual_environment()
+            message: dict[str, Any] = {
+                "op": "exec",
+                "argv": list(argv),
+                "env": {**({} if terminal is None else on_terminal(usual)), **(env or {})},
+                "cwd": _absolute(cwd),
+                # The workspace is always there: nothing to wait for.
+                "confirm": cwd != WORKSPACE,
+                "terminal": terminal is not None,
+            }
+            if usual != self._told_env:
+                message["usual"] = usual
             if terminal is None:
                 streams = open_pipes(self._give_pipe, with_input=stdin != b"")
             else:
@@ -142,6 +145,7 @@ class LocalSandbox:
             )
             self._executions.add(execution)
             await execution.start(message, stdin=stdin, timeout_s=timeout_s)
+            self._told_env = usual
         return execution
 
     async def read(self, path: str, *, max_bytes: int) -> bytes:
@@ -237,9 +241,8 @@ class LocalSandbox:
             self._destroying = asyncio.create_task(self._destroy())
         await asyncio.shield(self._destroying)
 
-    def _environment(self, env: Mapping[str, str], terminal: TerminalSize | None) -> dict[str, str]:
-        usual = {**self._env, **self.generation.network.environment, **self._spec.env}
-        return {**(usual if terminal is None else on_terminal(usual)), **env}
+    def _usual_environment(self) -> dict[str, str]:
+        return {**self._env, **self.generation.network.environment, **self._spec.env}
 
     async def _kill_all(self) -> None:
         try:
@@ -262,6 +265,7 @@ class LocalSandbox:
         self.generation = generation
         self._channel = generation.channel
         self._files = FileCalls(generation.channel)
+        self._told_env: dict[str, str] | None = None
         self._terminals.close()
         self._terminals = Terminals(generation.channel)
 

@@ -15,6 +15,10 @@ Message: TypeAlias = dict[str, Any]
 MAX_PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 64
 _IN_MEMFD = b"memfd"
+# As plain numbers: what enum.IntFlag makes of each operation shows in the time of a command.
+_CUT = int(socket.MSG_TRUNC)
+_RECEIVE = int(socket.MSG_CMSG_CLOEXEC)
+_SEND = int(socket.MSG_NOSIGNAL)
 _INT_BYTES = array.array("i").itemsize
 
 
@@ -51,12 +55,12 @@ def receive_packet(
     Of a packet past the bound nothing is returned, as at the end of the line.
     """
     room = socket.CMSG_SPACE(max_descriptors * _INT_BYTES) if max_descriptors else 0
-    body, ancillary, flags, _ = control.recvmsg(MAX_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    body, ancillary, flags, _ = control.recvmsg(MAX_PACKET_BYTES, room, _RECEIVE)
     descriptors = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[: len(data) - len(data) % _INT_BYTES])
-    return (b"" if flags & socket.MSG_TRUNC else body), list(descriptors)
+    return (b"" if flags & _CUT else body), list(descriptors)
 
 
 def close_all(descriptors: Iterable[int]) -> None:
@@ -68,7 +72,7 @@ def close_all(descriptors: Iterable[int]) -> None:
 def _send_packet(control: socket.socket, body: bytes, descriptors: Sequence[int]) -> None:
     rights = array.array("i", descriptors)
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
-    control.sendmsg([body], ancillary, socket.MSG_NOSIGNAL)
+    control.sendmsg([body], ancillary, _SEND)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
