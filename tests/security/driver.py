@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,31 @@ class Driver:
         """Read a file through the sandbox's own call."""
         data = await self._boxes[box].read(path, max_bytes=1 << 20)
         return {"text": data.decode(errors="replace")}
+
+    async def do_fork(self, box: str, count: int) -> dict[str, Any]:
+        """Fork a sandbox."""
+        children = await self._boxes[box].fork(count)
+        self._boxes |= {child.id: child for child in children}
+        return {"boxes": [child.id for child in children]}
+
+    async def do_pause(self, box: str) -> dict[str, Any]:
+        """Pause a sandbox."""
+        await self._boxes[box].pause()
+        return {}
+
+    async def do_resume(self, box: str) -> dict[str, Any]:
+        """Let a sandbox go on."""
+        await self._boxes[box].resume()
+        return {}
+
+    async def do_metrics(self, box: str) -> dict[str, Any]:
+        """Measure a sandbox."""
+        return asdict(await self._boxes[box].metrics())
+
+    async def do_start(self, box: str, argv: list[str]) -> dict[str, Any]:
+        """Start a command that nobody waits for."""
+        await self._boxes[box].exec(argv)
+        return {}
 
     async def do_destroy(self, box: str) -> dict[str, Any]:
         """Destroy a sandbox."""

@@ -150,6 +150,27 @@ class Box:
         """Read a file through the sandbox's own call. Raises `Refused`."""
         return str(self.machine.ask("read", box=self.name, path=path)["text"])
 
+    def start(self, *argv: str) -> None:
+        """Start a command that nobody waits for."""
+        self.machine.ask("start", box=self.name, argv=argv)
+
+    def fork(self, count: int = 1) -> "list[Box]":
+        """Fork it."""
+        answer = self.machine.ask("fork", box=self.name, count=count)
+        return [Box(self.machine, name) for name in answer["boxes"]]
+
+    def pause(self) -> None:
+        """Pause it."""
+        self.machine.ask("pause", box=self.name)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.machine.ask("resume", box=self.name)
+
+    def metrics(self) -> dict[str, int]:
+        """Measure it."""
+        return self.machine.ask("metrics", box=self.name)
+
     def namespace(self) -> str:
         """Return the name of the sandbox's process namespace, as the host sees it too."""
         return self.sh("readlink /proc/self/ns/pid")

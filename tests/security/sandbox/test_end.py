@@ -1,8 +1,10 @@
 """What the local sandbox promises about its end: nothing survives."""
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -54,6 +56,13 @@ def directories(groups: set[str]) -> list[Path]:
 
 
 @pytest.mark.probe(58)
+def zygote_of(namespace: str) -> int:
+    """Return the process that a sandbox was cloned from."""
+    parent = min(processes_in(namespace))
+    fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[1])
+
+
 def test_nothing_survives_destroy(machine: Machine) -> None:
     """Daemons that left session and parent end with the box, and so do its control groups."""
     box = machine.box()
@@ -103,9 +112,7 @@ def test_a_killed_zygote_ends_its_boxes_and_is_replaced(own: Machine) -> None:
     box.sh(DAEMON)
     namespace = box.namespace()
     groups = groups_of(processes_in(namespace))
-    parent = min(processes_in(namespace))
-    fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
-    os.kill(int(fields[1]), signal.SIGKILL)
+    os.kill(zygote_of(namespace), signal.SIGKILL)
     wait_for(lambda: not processes_in(namespace))
     with pytest.raises(Refused, match="SandboxLost"):
         box.sh("true")
@@ -117,6 +124,73 @@ def test_a_killed_zygote_ends_its_boxes_and_is_replaced(own: Machine) -> None:
 
 
 @pytest.mark.probe(61)
+def test_a_zygote_that_outlived_its_server_is_ended(own: Machine) -> None:
+    """Stopped when its server was killed, it is found at the next start, with all that it held.
+
+    A server that lives, on another data directory or on the same, keeps its own.
+    """
+    neighbour = Machine(own.identity, Path(tempfile.mkdtemp(prefix="patchkiln-test-")))
+    beside, other = Machine(own.identity, own.data_dir), neighbour.box()
+    sibling = beside.box()
+    box = own.box()
+    box.sh(DAEMON)
+    namespace = box.namespace()
+    groups = groups_of(processes_in(namespace))
+    zygote = zygote_of(namespace)
+    os.kill(zygote, signal.SIGSTOP)
+    own.kill()
+    assert Path(f"/proc/{zygote}").exists()
+    successor = Machine(own.identity, own.data_dir)
+    assert successor.box().sh("echo alive") == "alive"
+    wait_for(lambda: not Path(f"/proc/{zygote}").exists())
+    wait_for(lambda: not processes_in(namespace))
+    assert directories(groups) == []
+    for survivor in (sibling, other):
+        assert survivor.sh("echo alive") == "alive"
+    for server in (successor, beside, neighbour):
+        server.close()
+    assert list((own.data_dir / "sandboxes" / "zygotes").iterdir()) == []
+    for server in (own, neighbour):
+        shutil.rmtree(server.data_dir)
+
+
+def test_a_note_of_another_process_kills_nobody(own: Machine) -> None:
+    """A number that has come back, in another process, is not taken for the zygote."""
+    own.box().destroy()
+    bystander = subprocess.Popen(["sleep", "1111"])
+    records = own.data_dir / "sandboxes" / "zygotes"
+    (record,) = records.iterdir()
+    note = json.loads(record.read_text())
+    note |= {"zygote": [bystander.pid, "1"], "server": [1 << 22, "1"]}
+    (records / str(bystander.pid)).write_text(json.dumps(note))
+    (records / "torn").write_text('{"world": "')
+    successor = Machine(own.identity, own.data_dir)
+    successor.box().destroy()
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+    successor.close()
+    own.close()
+    assert list(records.iterdir()) == []
+    shutil.rmtree(own.data_dir)
+
+
+def test_a_killed_server_leaves_no_paused_box(own: Machine) -> None:
+    """Frozen or stopped processes end with their server as well."""
+    box = own.box()
+    namespace = box.namespace()
+    box.start("sh", "-c", "while :; do :; done")
+    (child,) = box.fork()
+    namespaces = [box.namespace(), child.namespace()]
+    box.pause()
+    own.kill()
+    wait_for(lambda: not any(map(processes_in, [namespace, *namespaces])))
+    successor = Machine(own.identity, own.data_dir)
+    successor.box().destroy()
+    successor.close()
+    shutil.rmtree(own.data_dir)
+
+
 def test_the_first_process_withstands_its_box(box: Box) -> None:
     """It can be neither killed nor stopped from inside."""
     box.sh("n=1; while [ $n -le 64 ]; do kill -$n 1; n=$((n + 1)); done; kill -9 -1")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -111,5 +112,40 @@ def test_a_process_is_born_in_the_group_of_a_door(group: Path) -> None:
         os.close(opener)
         assert members == [str(pid)]
     finally:
+        (own / "box").rmdir()
+        own.rmdir()
+
+
+def freezers() -> dict[str, str]:
+    """Return where processes can be frozen on this machine, by the kind of the hierarchy."""
+    found: dict[str, str] = {}
+    for mount in parse_mounts(Path("/proc/self/mountinfo").read_text()):
+        if os.access(mount.place, os.W_OK) and (mount.version == 2 or "freezer" in mount.options):
+            found["unified" if mount.version == 2 else "freezer"] = mount.place
+    return found
+
+
+@pytest.mark.parametrize("kind", freezers())
+def test_what_is_frozen_stands_still_and_can_be_killed(kind: str) -> None:
+    """Either hierarchy freezes a process, thaws it, and lets a frozen one die when it is killed."""
+    own = Path(freezers()[kind]) / f"patchkiln-test-{os.getpid()}"
+    (own / "box").mkdir(parents=True)
+    process = subprocess.Popen(["sleep", "1111"])
+    groups = Cgroups(1, [str(own)], **{kind: str(own)})
+    try:
+        (own / "box" / "cgroup.procs").write_text(str(process.pid))
+        for _ in range(2):
+            while not groups.freeze("box", frozen=True):
+                pass
+            groups.freeze("box", frozen=False)
+        while not groups.freeze("box", frozen=True):
+            pass
+        process.kill()
+        groups.kill("box")
+        assert process.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        process.kill()
+        groups.kill("box")
+        process.wait()
         (own / "box").rmdir()
         own.rmdir()

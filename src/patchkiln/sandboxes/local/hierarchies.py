@@ -7,6 +7,7 @@ Sources: cgroups(7), the kernel's admin-guide/cgroup-v2.
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -16,6 +17,7 @@ from patchkiln.sandboxes.local.pids import start_time
 CONTROLLERS: Final = ("memory", "pids")
 _PREFIX: Final = "patchkiln"
 _NAME: Final = re.compile(rf"{_PREFIX}-(\d+)-(\d+)")
+_DYING_S: Final = 0.2
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -143,12 +145,33 @@ def _make_own(directory: str, name: str, *, delegate: bool) -> list[str]:
 
 
 def _remove_left_behind(directory: str) -> None:
-    """Remove the groups of zygotes that were killed; their boxes died with them."""
-    for entry in os.listdir(directory):
-        match = _NAME.fullmatch(entry)
-        if match is not None and start_time(int(match[1])) != match[2]:
-            group = f"{directory}/{entry}"
+    """Remove the groups of zygotes that were killed, whose boxes die with them.
+
+    Groups that are in use stay: another container's numbers may mean other processes here.
+    """
+    left = [f"{directory}/{entry}" for entry in os.listdir(directory) if _is_left_behind(entry)]
+    until = time.monotonic() + _DYING_S
+    while left:
+        for group in left:
             for name in os.listdir(group):
                 if os.path.isdir(f"{group}/{name}"):
+                    _let_die(f"{group}/{name}")
                     remove_group(f"{group}/{name}")
             remove_group(group)
+        left = [group for group in left if os.path.isdir(group)]
+        if not left or time.monotonic() > until:
+            return
+        time.sleep(_DYING_S / 20)
+
+
+def _let_die(group: str) -> None:
+    """Thaw what version 1 froze: its killed processes wait for that."""
+    try:
+        write(f"{group}/freezer.state", "THAWED")
+    except OSError:  # another hierarchy's
+        return
+
+
+def _is_left_behind(name: str) -> bool:
+    match = _NAME.fullmatch(name)
+    return match is not None and start_time(int(match[1])) != match[2]

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from patchkiln.errors import SandboxLost, SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxSpec
+from patchkiln.sandboxes.local import orphans
 from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
 from patchkiln.sandboxes.local.facts import read_facts
@@ -26,10 +28,11 @@ _START_S = {"flatten": 300.0}
 class BoxMaker:
     """Owns the zygote. ``tools`` are what boxes are lent; ``shared_proc`` is said in the plan."""
 
-    def __init__(self, staging: Path) -> None:
-        """Take the zygote's own directory."""
+    def __init__(self, place: Path) -> None:
+        """Take the directory for the zygote's own, and for what is noted of zygotes."""
         self.tools = Tools()
-        self._staging = staging
+        self._staging = place / "staging"
+        self._records = place / "zygotes"
         self.shared_proc = False
         self._authority = Authority()
         self._starting = asyncio.Lock()
@@ -73,18 +76,23 @@ class BoxMaker:
     async def close(self) -> None:
         """End the zygote, and with it every box. Idempotent."""
         async with self._starting:
-            zygote, self._zygote = self._zygote, None
-            if zygote is not None:
-                await zygote.stop()
+            await self._stop_zygote()
 
     async def _running_zygote(self) -> ZygoteProcess:
         async with self._starting:
             if self._zygote is None or not self._zygote.running:
-                if self._zygote is not None:
-                    await self._zygote.stop()
+                await self._stop_zygote()
                 await asyncio.to_thread(self._staging.mkdir, parents=True, exist_ok=True)
-                self._zygote = await ZygoteProcess.start(self._staging)
+                await asyncio.to_thread(orphans.end_orphans, self._records)
+                note = partial(orphans.write_down, self._records)
+                self._zygote = await ZygoteProcess.start(self._staging, note)
             return self._zygote
+
+    async def _stop_zygote(self) -> None:
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            await zygote.stop()
+            await asyncio.to_thread(orphans.strike_out, self._records, zygote.pid)
 
 
 @asynccontextmanager

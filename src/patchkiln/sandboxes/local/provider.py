@@ -52,7 +52,7 @@ class LocalSandboxes:
         self._data_dir = data_dir.absolute()
         self._real_data_dir = Path(os.path.realpath(data_dir))
         self._place = self._real_data_dir / _PLACE
-        self._maker = BoxMaker(self._place / "staging")
+        self._maker = BoxMaker(self._place)
         self._household = Household(self._maker)
         self._testing = asyncio.Lock()
         self._isolation: Isolation | None = None

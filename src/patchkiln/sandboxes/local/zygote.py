@@ -95,7 +95,7 @@ class _Zygote:
     def end(self) -> None:
         """Kill every box and remove what is left of it."""
         for box in self._boxes.values():
-            os.kill(box.pid, signal.SIGKILL)
+            self._kill(box)
         until = time.monotonic() + _FAREWELL_S
         while self._boxes and time.monotonic() < until:
             self.reap()
@@ -177,9 +177,7 @@ class _Zygote:
             return
         box.waiting.append(request_id)
         self._layers.release(name, in_use=True)
-        if self._cgroups is not None:
-            self._cgroups.kill(name)
-        os.kill(box.pid, signal.SIGKILL)
+        self._kill(box)
 
     def _hold(self, request: dict[str, Any]) -> dict[str, Any]:
         self._layers.hold(request["holder"], request["layers"])
@@ -197,6 +195,11 @@ class _Zygote:
         used_bytes = self._layers.used_bytes(name)
         known = {counter: value for counter, value in usage._asdict().items() if value >= 0}
         return {"event": "done", "disk_bytes": used_bytes, **known}
+
+    def _kill(self, box: _Box) -> None:
+        os.kill(box.pid, signal.SIGKILL)
+        if self._cgroups is not None:
+            self._cgroups.kill(box.name)
 
     def _forget(self, box: _Box) -> None:
         self._layers.release(box.name, in_use=False)

@@ -5,7 +5,7 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from patchkiln.errors import SandboxLost, SandboxUnavailable
@@ -44,19 +44,28 @@ class ZygoteProcess:
         self.cgroup = first.cgroup
 
     @classmethod
-    async def start(cls, staging: Path) -> "ZygoteProcess":
-        """Start a zygote that works in a directory of its own. Raises `StepFailed`."""
+    async def start(cls, staging: Path, spawned: Callable[[int], None]) -> "ZygoteProcess":
+        """Start a zygote that works in a directory of its own. Raises `StepFailed`.
+
+        ``spawned`` is told its number before anything can go wrong with it.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             _raise_descriptor_limit()
             process = _spawn(theirs.fileno(), staging)
         try:
+            await asyncio.to_thread(spawned, process.pid)
             reply, _ = await _next_reply(ours, "zygote")
         except BaseException:
             ours.close()
             await asyncio.to_thread(process.wait)
             raise
         return cls(process, Channel(ours, _gone), reply)
+
+    @property
+    def pid(self) -> int:
+        """Return its number on this machine."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:
