@@ -86,6 +86,8 @@ class LocalSandbox:
         self._pausing = asyncio.Lock()
         self._paused = False
         self._terminals = Terminals(generation.channel)
+        # What the box's commands are known to find in their environment.
+        self._told_env: dict[str, str] | None = None
         self._executions: set[LocalExecution] = set()
         self._generations = itertools.count(1)
         self._live_in(generation)
@@ -265,7 +267,7 @@ class LocalSandbox:
         self.generation = generation
         self._channel = generation.channel
         self._files = FileCalls(generation.channel)
-        self._told_env: dict[str, str] | None = None
+        self._told_env = None
         self._terminals.close()
         self._terminals = Terminals(generation.channel)
 
