@@ -2,16 +2,20 @@
 
 import asyncio
 import itertools
+import os
+import signal
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from patchkiln.errors import SandboxNotFound, SandboxUnavailable
+from patchkiln.errors import SandboxLost, SandboxNotFound, SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, new_sandbox_id
-from patchkiln.sandboxes.local import household
+from patchkiln.sandboxes.local import household, syscalls
 from patchkiln.sandboxes.local.provider import LocalSandboxes
+from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from tests.contract.sandbox.making import checkout_at, make, run, text
 
 # Changes a tree at random, by a seed: files, directories, links and pipes take each other's place.
@@ -190,3 +194,132 @@ for place in ("/workspace", "/tmp", "/home/user"):
         assert "shadow" not in listed
         assert await text(child, "echo alive") == "alive"
         await asyncio.gather(box.destroy(), child.destroy())
+
+
+def held_by(zygote: int) -> dict[str, int]:
+    """Return what a zygote has: mounts, descriptors, children."""
+    place = Path("/proc", str(zygote))
+    return {
+        "mounts": len((place / "mountinfo").read_text().splitlines()),
+        "descriptors": len(list((place / "fd").iterdir())),
+        "children": len((place / "task" / str(zygote) / "children").read_text().split()),
+    }
+
+
+def groups_of(zygote: int) -> list[Path]:
+    """Return the control groups of a zygote's boxes."""
+    own = Path("/sys/fs/cgroup").glob(f"**/patchkiln-{zygote}-*")
+    return [path for group in own for path in group.iterdir() if path.is_dir()]
+
+
+async def settle(zygote: int, wanted: dict[str, int]) -> None:
+    """Wait until a zygote has no more than before; freeing goes on behind the last answer."""
+    for _ in range(500):
+        if held_by(zygote) == wanted and not groups_of(zygote):
+            return
+        await asyncio.sleep(0.01)
+    assert (held_by(zygote), groups_of(zygote)) == (wanted, [])
+
+
+async def lose(box: LocalSandbox) -> None:
+    """Kill a sandbox's first process from the host."""
+    os.kill(box.generation.pid, signal.SIGKILL)
+    await box.generation.channel.closed.wait()
+
+
+async def give_up(local: LocalSandboxes, after_s: float) -> None:
+    """Make a sandbox, but lose patience."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(after_s):
+            box = await make(local)
+            await box.destroy()
+
+
+async def test_nothing_accumulates_in_the_zygote(
+    local: LocalSandboxes, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of boxes, no mount, descriptor, process or control group stays.
+
+    Two hundred at once, forks and snapshots of them, joined layers, first processes that are
+    killed, and callers that give up.
+    """
+    first = await local.create(SandboxSpec(id=new_sandbox_id()))
+    zygote = first.generation.zygote.pid
+    await first.destroy()
+    before = held_by(zygote)
+    boxes = await asyncio.gather(
+        *(local.create(SandboxSpec(id=new_sandbox_id())) for _ in range(200))
+    )
+    told = await asyncio.gather(*(text(box, "echo $$ >f; cat f") for box in boxes))
+    assert len(told) == 200
+    await asyncio.gather(*(box.destroy() for box in boxes))
+    await settle(zygote, before)
+
+    box = await local.create(SandboxSpec(id=new_sandbox_id(), base=checkout_at(checkout)))
+    await text(box, "rm -r package; seq 1000 >kept; mkdir d; touch d/f")
+    snapshot = await box.snapshot()
+    children = [*await box.fork(3)]
+    monkeypatch.setattr(household, "MAX_LAYERS", 1)
+    children += await children[0].fork(1)
+    await lose(box)
+    await lose(children[1])
+    with pytest.raises(SandboxLost):
+        await box.snapshot()
+    with pytest.raises(SandboxLost):
+        await children[1].fork()
+    again = await local.create(SandboxSpec(id=new_sandbox_id(), base=snapshot))
+    assert await text(again, "wc -l <kept; ls") == "1000\nREADME\nd\nkept"
+    await local.remove_snapshot(snapshot.id)
+    await asyncio.gather(*(each.destroy() for each in (box, again, *children)))
+    await settle(zygote, before)
+
+    for turns in range(12):
+        await give_up(local, turns / 1000)
+    await settle(zygote, before)
+
+
+async def test_a_killed_zygote_takes_its_snapshots_along(tmp_path: Path) -> None:
+    """Its sandboxes are lost, its snapshots not found, and the next sandbox can be had."""
+    local = LocalSandboxes(tmp_path)
+    box = await local.create(SandboxSpec(id=new_sandbox_id()))
+    snapshot = await box.snapshot()
+    forking = asyncio.create_task(box.fork(4))
+    await asyncio.sleep(0.005)
+    os.kill(box.generation.zygote.pid, signal.SIGKILL)
+    with pytest.raises((SandboxLost, SandboxUnavailable)):
+        await forking
+    with pytest.raises(SandboxLost):
+        await box.metrics()
+    with pytest.raises(SandboxNotFound):
+        await local.create(SandboxSpec(id=new_sandbox_id(), base=snapshot))
+    with pytest.raises(SandboxNotFound):
+        await local.attach(box.id)
+    await local.remove_snapshot(snapshot.id)
+    await box.destroy()
+    other = await local.create(SandboxSpec(id=new_sandbox_id()))
+    assert await text(other, "echo alive") == "alive"
+    await local.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount the small disk")
+async def test_a_full_disk_of_the_host_refuses_boxes_and_recovers(tmp_path: Path) -> None:
+    """No sandbox is made, and the cause is told; with room on the disk they can be had again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    syscalls.mount("small", str(disk), "tmpfs", 0, "size=4m")
+    try:
+        hog = disk / "hog"
+        with suppress(OSError), hog.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        local = LocalSandboxes(disk / "data")
+        with pytest.raises(SandboxUnavailable, match=r"[Ss]pace|full"):
+            await local.create(SandboxSpec(id=new_sandbox_id()))
+        await local.close()
+        hog.unlink()
+        local = LocalSandboxes(disk / "data")
+        box = await local.create(SandboxSpec(id=new_sandbox_id()))
+        assert await text(box, "echo alive") == "alive"
+        await local.close()
+    finally:
+        syscalls.unmount(str(disk))

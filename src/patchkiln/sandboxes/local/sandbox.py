@@ -103,7 +103,8 @@ class LocalSandbox:
 
     def is_alive(self) -> bool:
         """Tell whether it can still be asked for anything."""
-        return self._destroying is None and not self._channel.closed.is_set()
+        ended = self._channel.closed.is_set() or not self.generation.zygote.running
+        return self._destroying is None and not ended
 
     async def exec(
         self,
