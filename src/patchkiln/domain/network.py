@@ -105,7 +105,9 @@ def parse_network_rule(text: str) -> NetworkRule:
     """
     host, port = _split_port(text.strip())
     name = host.lower().rstrip(".")
-    if not _is_address(name) and not _is_pattern(name):
+    if _is_address(name):
+        name = str(ipaddress.ip_address(name))
+    elif not _is_pattern(name):
         raise _no_rule(text)
     return NetworkRule(host=name, port=port)
 

@@ -61,7 +61,10 @@ def _message(data: bytes) -> bytes | None:
         place += _RECORD_HEAD_BYTES
         message += data[place : place + size]
         place += size
-    return _whole(bytes(message))
+        whole = _whole(bytes(message))
+        if whole is not None:  # what follows is not the greeting's: early data (RFC 8446, 2.3)
+            return whole
+    return None
 
 
 def _whole(message: bytes) -> bytes | None:

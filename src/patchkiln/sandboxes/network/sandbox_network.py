@@ -125,7 +125,7 @@ class SandboxNetwork:
         opened = await self._listen(missing) if missing else ()
         for place, door in zip(missing, opened, strict=True):
             if door is not None:
-                self._doors[place] = asyncio.create_task(self._serve_door(place, door))
+                self._doors[place] = self._serve(place, door)
         held = [place for place in (PROXY, *NAMES) if place in wanted and place not in self._doors]
         if held:
             raise SandboxUnavailable(
@@ -133,33 +133,36 @@ class SandboxNetwork:
                 remedy="End the program, then set the network again.",
             )
 
-    async def _serve_door(self, place: Place, door: socket.socket) -> None:
-        with door:
-            if place.kind == "udp":
-                await serve_datagrams(self._names, door)
-            elif place == PROXY:
-                await self._accept(door, partial(serve_proxy, authority=self._authority))
-            elif place in NAMES:
-                await self._accept(door, partial(serve_connection, self._names))
-            else:
-                await self._accept(door, self._serve_captured)
+    def _serve(self, place: Place, door: socket.socket) -> asyncio.Task[None]:
+        if place.kind == "udp":
+            work = serve_datagrams(self._names, door)
+        elif place == PROXY:
+            work = self._accept(door, partial(serve_proxy, authority=self._authority))
+        elif place in NAMES:
+            work = self._accept(door, partial(serve_connection, self._names))
+        else:
+            work = self._accept(door, self._serve_captured)
+        task = asyncio.create_task(work)
+        # Not by the work itself: a task that is cancelled before its first step does none.
+        task.add_done_callback(lambda _: door.close())
+        return task
 
     async def _accept(
         self, door: socket.socket, serve: Callable[[Passage], Coroutine[Any, Any, None]]
     ) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._free.acquire()
             try:
                 inside, _ = await loop.sock_accept(door)
             except OSError:  # out of descriptors: others will end
-                self._free.release()
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            try:
+                await self._free.acquire()
             except asyncio.CancelledError:
-                self._free.release()
+                inside.close()
                 raise
-            else:
-                self._begin(Passage(self._guard, inside), serve)
+            self._begin(Passage(self._guard, inside), serve)
 
     def _begin(
         self, passage: Passage, serve: Callable[[Passage], Coroutine[Any, Any, None]]
@@ -169,7 +172,7 @@ class SandboxNetwork:
         task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        del self._passages[task]
+        self._passages.pop(task).inside.close()
         self._free.release()
 
     async def _serve_captured(self, passage: Passage) -> None:
