@@ -159,6 +159,8 @@ async def test_the_host_header_is_the_host(open_box: Reaching, web: WebServer) -
     assert b"403" in await open_box.talk("web.example", port, absolute.encode())
     again = f"CONNECT other.example:443 HTTP/1.1\r\nHost: web.example:{port}\r\n\r\n"
     assert b"400" in await open_box.talk("web.example", port, again.encode())
+    for odd in (b"get / HTTP/1.1\nhost: other.example\n\n", b"\r\nGET  / HTTP/1.1\r\n\r\n"):
+        assert b"HTTP/1.1 400" in await open_box.talk("web.example", port, odd), odd
     proxied = f"GET http://web.example:{port}/1 HTTP/1.1\r\nHost: web.example:{port}\r\n\r\n"
     proxied += "GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n"
     both = (await open_box.talk(*PROXY, proxied.encode())).decode()

@@ -39,8 +39,16 @@ async def forward(request: Request, path: str, target: Target, outside: Stream) 
     """Pass a request on, and its response back.
 
     Raises `OSError` for a connection that breaks, `BadRequest` for a malformed body, `Unreachable`
-    for a response that cannot be read.
+    for a response that cannot be read and a credential that is no header.
     """
+    try:
+        await _exchange(request, path, target, outside)
+    except h11.LocalProtocolError:
+        # Without its cause, which may quote a credential that is no header's value.
+        raise Unreachable(f"The request to {target.name} cannot be written.") from None
+
+
+async def _exchange(request: Request, path: str, target: Target, outside: Stream) -> None:
     protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_RESPONSE_HEAD_BYTES)
     head = h11.Request(
         method=request.head.method, target=path, headers=_request_headers(request, target)

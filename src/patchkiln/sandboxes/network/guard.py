@@ -60,7 +60,7 @@ class Guard:
 
     def knows(self, name: str) -> bool:
         """Tell whether any rule admits a name, on whatever port."""
-        return any(self.policy.rule_for(name, port) for port in ports(self.policy))
+        return any(rule.admits(name, port) for rule in self.policy.rules for port in rule.ports)
 
     def still_admits(self, route: Route) -> bool:
         """Tell whether the policy in force would make the same connection again."""

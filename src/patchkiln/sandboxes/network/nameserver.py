@@ -20,7 +20,7 @@ MAX_NAMES = 4096
 _FIRST_ADDRESS = int(ipaddress.IPv4Address("127.77.0.1"))
 _LENGTH_BYTES = 2
 # Programs inside may ask without end: at most this often in a row, and then others have their turn.
-_ANSWERS_IN_A_ROW = 32
+_ANSWERS_IN_A_ROW = 8
 _PAUSE_S = 0.01
 
 

@@ -5,7 +5,6 @@ and each request anew; anything else passes unread, where the port is for neithe
 """
 
 import asyncio
-import re
 from enum import Enum, auto
 
 from patchkiln.sandboxes.network.authority import Authority, upstream_context
@@ -22,17 +21,10 @@ from patchkiln.sandboxes.network.refusals import (
     OTHER_TLS_NAME,
     Refused,
 )
+from patchkiln.sandboxes.network.sniffing import begins_request
 from patchkiln.sandboxes.network.streams import SocketStream, Stream, TlsStream, pump, together
 
 GREETING_S = 30.0
-_METHOD = rb"[A-Z]{1,20}"
-_REQUEST_LINE = re.compile(_METHOD + rb" [\x21-\x7e]+ HTTP/1\.[0-9]\r\n")
-# As far as a connection can go and still begin with a request.
-_MAYBE_REQUEST = re.compile(
-    rb"[A-Z]{0,20}|" + _METHOD + rb" [\x21-\x7e]*|" + _METHOD + rb" [\x21-\x7e]+ "
-    rb"(H(T(T(P(/(1(\.([0-9](\r)?)?)?)?)?)?)?)?)?"
-)
-_MAX_REQUEST_LINE_BYTES = 1 << 13
 
 
 class _Kind(Enum):
@@ -85,16 +77,12 @@ async def _kind(passage: Passage, target: Target) -> _Kind:
 
 async def _recognised(inside: Stream, data: bytes) -> tuple[bytes, _Kind]:
     async with asyncio.timeout(GREETING_S):
-        while _maybe_request(data):
+        while (is_request := begins_request(data)) is None:
             block = await inside.receive()
             if not block:
                 break
             data += block
-    return data, _Kind.HTTP if _REQUEST_LINE.match(data) else _Kind.OTHER
-
-
-def _maybe_request(data: bytes) -> bool:
-    return len(data) < _MAX_REQUEST_LINE_BYTES and _MAYBE_REQUEST.fullmatch(data) is not None
+    return data, _Kind.HTTP if is_request else _Kind.OTHER
 
 
 async def _check_greeting(inside: Stream, data: bytes, target: Target) -> bytes:
