@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from patchkiln.domain.network import NetworkPolicy, NetworkRule
+from patchkiln.domain.network import Credential, NetworkPolicy, NetworkRule
 from patchkiln.domain.repository import Checkout
 from patchkiln.errors import PatchkilnError
 from patchkiln.ports.execution import Chunk, TerminalSize, capture
@@ -69,7 +69,7 @@ class Driver:
             base=None if base is None else _checkout(Path(base)),
             limits=SandboxLimits(**limits),
             mounts=tuple(HostMount(source=Path(entry.pop("source")), **entry) for entry in mounts),
-            network=NetworkPolicy(rules=tuple(NetworkRule(**entry) for entry in network)),
+            network=NetworkPolicy(rules=tuple(map(_rule, network))),
         )
         self._boxes[spec.id] = await self._provider.create(spec)
         return {"box": spec.id}
@@ -137,6 +137,11 @@ class Driver:
     async def close(self) -> None:
         """Destroy all that is left."""
         await self._provider.close()
+
+
+def _rule(entry: dict[str, Any]) -> NetworkRule:
+    credential = entry.pop("credential", None)
+    return NetworkRule(**entry, credential=Credential(**credential) if credential else None)
 
 
 def _checkout(path: Path) -> Checkout:

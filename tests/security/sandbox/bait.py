@@ -18,12 +18,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
+from tests.security.sandbox.probes.program import Finding, Probe, ProbeBroken, read_finding
+
 _MACHINE_FILES: Final = ("/etc/shadow", "/etc/gshadow")
 _SYSTEM_PLACES: Final = ("/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/etc/cron.d", "/var", "/opt")
 _OTHER_PLACES: Final = ("/var/spool", "/root", "/boot", "/srv")
 _MARKER: Final = ("sleep", "10000")
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 _DYING_S: Final = 0.01
+_SETTING: Final = "vm/stat_interval"
 _IPC_CREAT: Final = 0o1000
 _IPC_RMID: Final = 0
 _SHM_BYTES: Final = 4096
@@ -43,6 +46,8 @@ class Bait:
         self.reached: set[str] = set()
         self._stack = ExitStack()
         self._key = secrets.randbelow(1 << 30) + 1
+        self._setting = Path("/proc/sys", _SETTING)
+        self._set_to = self._setting.read_text()
 
     def __enter__(self) -> Self:
         """Lay everything out."""
@@ -70,13 +75,14 @@ class Bait:
             "token": self.token,
             "root": self.owner == 0,
             "files": [str(path) for path in self._files()],
-            "places": [str(self.directory), str(self.home), str(self.home / ".ssh")],
+            "places": list(map(str, self._own_places())),
             "pid": self.marker.pid,
             "addresses": self._addresses(),
             "port": self._port,
             "abstract": f"{self.token}-abstract",
             "socket": str(self.directory / "service.sock"),
             "key": self._key,
+            "setting": _SETTING,
             "hostname": socket.gethostname(),
             "namespaces": {
                 name: str(Path("/proc/self/ns", name).readlink()) for name in _NAMESPACES
@@ -96,11 +102,29 @@ class Bait:
             effects.add("a file of the host read")
         effects |= {f"wrote in {place}" for place in self._written()}
         effects |= self._marker_harm()
+        effects |= self._setting_harm()
         return tuple(sorted(effects))
+
+    def judge(self, probe: Probe, stdout: str, stderr: str) -> Finding:
+        """Return what came of a probe, from what it printed and from what the host saw.
+
+        Raises `ProbeBroken` for one that ended early where that is no answer.
+        """
+        found: Mapping[str, Any] = {}
+        try:
+            found = read_finding(stdout, stderr)
+        except ProbeBroken:
+            if not probe.may_die:
+                raise
+        reached = dict.fromkeys(map(str, found.get("reached", ())))
+        return Finding(escaped=self.effects(found), reached=tuple(reached))
 
     def survivors(self) -> list[int]:
         """Return the processes of the machine that a probe left behind."""
         return [pid for pid, words in _commands() if f"daemon-{self.token}".encode() in words]
+
+    def _own_places(self) -> list[Path]:
+        return [self.directory, self.home, self.home / ".ssh"]
 
     def _files(self) -> list[Path]:
         return [self.home / ".ssh" / "id_ed25519", self.home / "notes", self.directory / "data.db"]
@@ -127,8 +151,12 @@ class Bait:
     def _start_marker(self) -> None:
         name = f"marker-{self.token}"
         command = ["bash", "-c", f'exec -a {name} "$@"', "bash", *_MARKER]
-        user = self.owner if os.getuid() == 0 else None
-        self.marker = subprocess.Popen(command, env={**os.environ, **self.environment}, user=user)
+        drop: dict[str, Any] = {"user": self.owner, "group": self.owner, "extra_groups": []}
+        self.marker = subprocess.Popen(
+            command,
+            env={**os.environ, **self.environment},
+            **(drop if self.owner != os.getuid() else {}),
+        )
 
     def _marker_harm(self) -> set[str]:
         with suppress(subprocess.TimeoutExpired):
@@ -137,6 +165,12 @@ class Bait:
             return {"a process of the host ended"}
         status = Path(f"/proc/{self.marker.pid}/status").read_text()
         return set() if "TracerPid:\t0" in status else {"a process of the host traced"}
+
+    def _setting_harm(self) -> set[str]:
+        if self._setting.read_text() == self._set_to:
+            return set()
+        self._setting.write_text(self._set_to)
+        return {"a setting of the host changed"}
 
     @contextmanager
     def _shared_memory(self) -> Generator[None]:
@@ -226,13 +260,13 @@ class Bait:
         return digests
 
     def _written(self) -> Iterable[str]:
-        places = (*_SYSTEM_PLACES, *_OTHER_PLACES, *self.told()["places"])
+        places = (*_SYSTEM_PLACES, *_OTHER_PLACES, *map(str, self._own_places()))
         for place in places:
             path = Path(place, self.token)
             with suppress(OSError):
                 if path.exists():
                     path.unlink()
-                    yield place
+                    yield place if path.parent not in self._own_places() else "the user's files"
 
 
 def _commands() -> Iterable[tuple[int, bytes]]:

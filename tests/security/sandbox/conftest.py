@@ -1,19 +1,19 @@
 """The sandboxes that probes share, and what lies on the host for them."""
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 
 import pytest
 
 from tests.security.machine import Box, Machine
 from tests.security.sandbox.bait import Bait
-from tests.security.sandbox.probes.program import Finding, Probe, ProbeBroken, read_finding
+from tests.security.sandbox.probes.program import Finding, Probe
 
 MIB = 1 << 20
 SMALL = {
     "memory_bytes": 128 * MIB,
     "processes": 64,
     "disk_bytes": 16 * MIB,
-    "tmp_bytes": 16 * MIB,
     "open_files": 256,
 }
 
@@ -43,16 +43,11 @@ def tried(machine: Machine, bait: Bait, boxes: dict[bool, Box]) -> Tried:
     def run(probe: Probe) -> Finding:
         box = machine.box() if probe.after_end else boxes[probe.small]
         result = box.run(*probe.argv(bait.told()))
-        try:
-            found = read_finding(result.stdout, result.stderr)
-        except ProbeBroken:
-            if not probe.may_die:
-                raise
-            found = {}
-        escaped = bait.effects(found)
-        if probe.after_end:
-            box.destroy()
-            escaped += tuple("a process outlived the end" for _ in bait.survivors())
-        return Finding(escaped=escaped, reached=tuple(map(str, found.get("reached", ()))))
+        finding = bait.judge(probe, result.stdout, result.stderr)
+        if not probe.after_end:
+            return finding
+        box.destroy()
+        survived = tuple("a process outlived the end" for _ in bait.survivors())
+        return replace(finding, escaped=finding.escaped + survived)
 
     return run

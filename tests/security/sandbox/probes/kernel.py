@@ -164,7 +164,7 @@ if not ARM:
     old = code('b814000000cd80c3')
     if not in_child(lambda: 0 if old() == os.getpid() else -1):
         reached('int 0x80')
-    if call(0x40000000 + 39) == os.getpid():
+    if not in_child(lambda: 0 if call(0x40000000 + 39) == os.getpid() else -1):
         reached('x32')
 """
 _TYPING = """
@@ -186,7 +186,7 @@ try:
 except OSError:
     pass
 if b'typed' in text:
-    reached('TIOCSTI')
+    reached('TIOCSTI on its own terminal')
 os.waitpid(pid, 0)
 try:
     fd = os.open('/dev/tty', os.O_RDWR | os.O_NONBLOCK)
@@ -214,10 +214,10 @@ attempt('fanotify', lambda: libc.fanotify_init(0, 0))
 attempt('fanotify without rights', lambda: libc.fanotify_init(0x200, 0))
 attempt('quotactl', lambda: libc.quotactl(0x800001 << 8, None, 0, None))
 """
-# Writes back what is there, so that nothing changes where it is let through.
+# Writes back what is there, but for one harmless setting, whose change the host sees and mends.
 _SETTINGS = """
 for name in ('kernel/core_pattern', 'kernel/modprobe', 'vm/overcommit_memory', 'fs/file-max',
-             'user/max_user_namespaces', 'kernel/pid_max'):
+             'user/max_user_namespaces'):
     path = '/proc/sys/' + name
     try:
         value = open(path).read()
@@ -226,6 +226,12 @@ for name in ('kernel/core_pattern', 'kernel/modprobe', 'vm/overcommit_memory', '
     except OSError:
         continue
     reached(name)
+try:
+    value = int(open('/proc/sys/' + BAIT['setting']).read())
+    with open('/proc/sys/' + BAIT['setting'], 'w') as file:
+        file.write(str(value + 1))
+except OSError:
+    pass
 attempt('sysrq', lambda: os.close(os.open('/proc/sysrq-trigger', os.O_WRONLY)))
 own = int(open('/proc/self/oom_score_adj').read())
 def score():
