@@ -78,10 +78,17 @@ async def probe(box: Sandbox, hidden: Path) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition(" ") for line in lines)}
 
 
-async def python_version(box: Sandbox, program: str) -> str | None:
-    """Return ``3.11`` or the like for a Python that runs in a box, None where it does not."""
-    code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    output = await capture(await box.exec((program, "-c", code), timeout_s=_TIMEOUT_S))
+async def python_version(box: Sandbox, program: str, *build: str) -> str | None:
+    """Return ``3.11`` or the like for a Python that runs in a box, None where it does not.
+
+    Nor where it is not of a build, a `sys.version`: an interpreter that does not find its own
+    library at its new place may load another one's, which fits its modules badly.
+    """
+    code = (
+        "import sys; sys.argv[1:] in ([], [sys.version]) or sys.exit(1);"
+        "print('%d.%d' % sys.version_info[:2])"
+    )
+    output = await capture(await box.exec((program, "-c", code, *build), timeout_s=_TIMEOUT_S))
     version = output.stdout.decode(errors="replace").strip()
     return version if output.status.exit_code == 0 and version else None
 

@@ -64,7 +64,8 @@ def may_be_lent(prefix: Path, data_dir: Path) -> bool:
 
 async def choose_tools(box: Sandbox, python: Path | None, parent: Path) -> Tools:
     """Try an interpreter in a box that was lent it, and lend the packages that fit what runs."""
-    version = None if python is None else await python_version(box, f"{OPT_PYTHON}/bin/python3")
+    lent = f"{OPT_PYTHON}/bin/python3"
+    version = None if python is None else await python_version(box, lent, sys.version)
     if version is None:
         python, version = None, await python_version(box, "python3")
     if version is None or tuple(map(int, version.split("."))) < MIN_PYTHON:
