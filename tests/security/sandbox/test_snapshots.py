@@ -15,7 +15,7 @@ from tests.security.sandbox.test_end import wait_for
 @pytest.fixture
 def base(machine: Machine) -> Path:
     """Return a checkout with a directory that a layer may hide or uncover."""
-    base = machine.data_dir / "forked"
+    base = machine.data_dir / "hostile-base"
     (base / "directory").mkdir(parents=True, exist_ok=True)
     for name in ("directory/file", "kept", "gone"):
         (base / name).write_text("base")
