@@ -61,7 +61,6 @@ def test_forks_share_nothing_that_can_be_changed(machine: Machine) -> None:
     (base / "of-the-base").write_text("base")
     for path in (base, base / "of-the-base"):
         os.chown(path, machine.host_uid, machine.host_uid)
-    mounted = Path("/proc/self/mountinfo").read_text()
     parent = machine.box(base=base)
     parent.sh("rm of-the-base; mkdir d; echo 1 >d/f; echo 1 >~/f; echo 1 >/tmp/f")
     one, two = parent.fork(2)
@@ -72,7 +71,8 @@ def test_forks_share_nothing_that_can_be_changed(machine: Machine) -> None:
     for number, box in enumerate((parent, one, two)):
         assert box.sh("cat d/f ~/f /tmp/f; ls") == f"{number}\n" * 3 + f"d\nonly-{number}"
     assert (base / "of-the-base").read_text() == "base"
-    assert Path("/proc/self/mountinfo").read_text() == mounted
+    mounted = Path("/proc/self/mountinfo").read_text()
+    assert not any(sign in mounted for sign in (str(machine.data_dir), " layer ", " workspace "))
     for box in (parent, one, two):
         box.destroy()
 

@@ -14,6 +14,7 @@ from patchkiln.sandboxes.local.plan import BoxPlan, SitePlan
 from patchkiln.sandboxes.local.rootfs import PRIVATE, ROOT
 from patchkiln.sandboxes.local.template import READ_ONLY
 
+LOWER = "lower"
 _SCRATCH = {"home": HOME, "tmp": "/tmp"}  # noqa: S108 - inside the box
 
 
@@ -21,16 +22,21 @@ def mount_workspace(plan: BoxPlan, base: int | None) -> None:
     """Mount the workspace above the chain and the base's mount."""
     below = _chain(plan, "workspace")
     if base is not None:
-        os.mkdir(f"{ROOT}{BASE}")
-        syscalls.attach_mount(base, f"{ROOT}{BASE}")
-        below.append(f"{ROOT}{BASE}")
+        below.append(_attach_base(plan, base))
     if plan["purpose"] == "flatten":
         _show_layers(plan)
-        return
-    _mount_area(plan, "workspace", WORKSPACE, below)
-    if base is not None and plan["purpose"] != "review":
-        syscalls.unmount(f"{ROOT}{BASE}")
-        os.rmdir(f"{ROOT}{BASE}")
+    else:
+        _mount_area(plan, "workspace", WORKSPACE, below)
+
+
+def _attach_base(plan: BoxPlan, base: int) -> str:
+    """Attach the base where it is to be seen, else outside of the root that is being made."""
+    place = LOWER
+    if plan["purpose"] != "work":
+        place = f"{ROOT}{BASE}"
+        os.mkdir(place)
+    syscalls.attach_mount(base, place)
+    return place
 
 
 def mount_scratch(plan: BoxPlan) -> None:
@@ -70,7 +76,12 @@ def _chain(plan: BoxPlan, area: str) -> list[str]:
 
 
 def _tell_python(site: SitePlan) -> None:
-    packages = f"{ROOT}{HOME}/.local/lib/python{site['version']}/site-packages"
-    os.makedirs(packages)
-    with open(f"{packages}/patchkiln.pth", "w", encoding="utf-8") as file:
-        file.write(f"{site['path']}\n")
+    place = f"{ROOT}{HOME}"
+    for name in (".local", "lib", f"python{site['version']}", "site-packages"):
+        place = f"{place}/{name}"
+        os.mkdir(place)
+    file = os.open(f"{place}/patchkiln.pth", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(file, f"{site['path']}\n".encode())
+    finally:
+        os.close(file)

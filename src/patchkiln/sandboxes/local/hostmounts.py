@@ -12,6 +12,7 @@ from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.template import READ_ONLY
 
+LENT = "lent"
 _WRITABLE = syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV
 
 
@@ -35,6 +36,41 @@ def detach(source: str, *, writable: bool, as_root: bool) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+class Lent:
+    """Directories that boxes see through an overlay, which does not tell where they lie.
+
+    Each is mounted once, in the zygote's own namespace.
+    """
+
+    def __init__(self, *, as_root: bool) -> None:
+        """Begin with none; ``as_root`` as for `detach`."""
+        self._as_root = as_root
+        self._places: dict[str, str] = {}
+
+    def detach(self, source: str) -> int:
+        """Return the descriptor of a detached read-only mount. Raises `OSError`."""
+        if source not in self._places:
+            self._places[source] = self._mount(source)
+        return syscalls.clone_mount(self._places[source])
+
+    def _mount(self, source: str) -> str:
+        mount = detach(source, writable=False, as_root=self._as_root)
+        place, below, empty = (f"{LENT}/{len(self._places)}-{part}" for part in ("", "of", "no"))
+        for directory in (place, below, empty):
+            os.makedirs(directory, exist_ok=True)
+        try:
+            syscalls.attach_mount(mount, below)
+        finally:
+            os.close(mount)
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_RDONLY
+        try:
+            syscalls.mount("lent", place, "overlay", flags, f"lowerdir={below}:{empty}")
+        except OSError:  # not every file system may lie below one
+            return below
+        syscalls.unmount(below)
+        return place
 
 
 def _map_owner(mount: int) -> None:

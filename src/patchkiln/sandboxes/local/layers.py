@@ -15,6 +15,7 @@ LAYERS = "layers"
 # What a box may write, and the modes that it begins with.
 AREAS = {"workspace": 0o755, "home": 0o700, "tmp": 0o1777}
 _FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_UMASKED = 0o755  # what the zygote's umask leaves of a mode
 _BYTES_PER_INODE = 4096
 _MIN_INODES = 16384
 
@@ -83,8 +84,9 @@ class Layers:
         self._holders.update(layers)
 
     def _make_area(self, place: str, mode: int) -> None:
-        os.mkdir(place)
-        os.chmod(place, mode)
+        os.mkdir(place, mode)
+        if mode != mode & _UMASKED:
+            os.chmod(place, mode)
         if self._owner is not None:
             os.chown(place, *self._owner)
 

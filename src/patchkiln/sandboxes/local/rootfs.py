@@ -4,6 +4,7 @@ The working directory is the zygote's staging directory, in the box's copy of th
 """
 
 import os
+from contextlib import suppress
 
 from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.layers import inodes
@@ -32,7 +33,6 @@ PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 def make_root() -> None:
     """Mount an empty root and make the places of all that follows."""
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("root", ROOT, "tmpfs", PRIVATE, "mode=755,size=1m")
     for name in _OWN_DIRECTORIES:
         os.mkdir(f"{ROOT}/{name}")
@@ -62,7 +62,8 @@ def mount_proc(*, shared: bool) -> None:
     else:
         syscalls.mount("proc", proc, "proc", PRIVATE | syscalls.MS_NOEXEC)
     for name in _MASKED:
-        if os.path.exists(f"{proc}/{name}"):
+        # Not every kernel has each; to look first would take as long as the rest.
+        with suppress(FileNotFoundError):
             syscalls.bind(f"{ROOT}/dev/null", f"{proc}/{name}")
     syscalls.bind(f"{proc}/sys", f"{proc}/sys")
     for name, value in _SETTINGS.items():
@@ -73,14 +74,21 @@ def mount_proc(*, shared: bool) -> None:
 
 def _set(path: str, value: int, *, required: bool) -> None:
     """Change a setting of the box's own namespaces; where it is closed, the filter holds alone."""
-    if not os.path.exists(path):
-        return
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(str(value))
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
     except OSError:
         if required:
             raise
+        return
+    try:
+        os.write(file, b"%d" % value)
+    except OSError:
+        if required:
+            raise
+    finally:
+        os.close(file)
 
 
 def mount_own_devices(limits: LimitsPlan) -> None:
@@ -99,24 +107,7 @@ def attach_mounts(plan: BoxPlan, mounts: list[int]) -> None:
     for mount, descriptor in zip(plan["mounts"], mounts, strict=True):
         target = f"{ROOT}{mount['target']}"
         os.makedirs(target, exist_ok=True)
-        if mount["nameless"]:
-            _attach_nameless(descriptor, target)
-        else:
-            syscalls.attach_mount(descriptor, target)
-
-
-def _attach_nameless(mount: int, target: str) -> None:
-    """Show a directory through an overlay, which does not tell in mountinfo where that one lies."""
-    lent, empty = f"{ROOT}/lent", f"{ROOT}/mnt"
-    os.mkdir(lent)
-    syscalls.attach_mount(mount, lent)
-    flags = PRIVATE | syscalls.MS_RDONLY
-    try:
-        syscalls.mount("lent", target, "overlay", flags, f"lowerdir={lent}:{empty}")
-    except OSError:  # not every file system may lie below one
-        syscalls.bind(lent, target)
-    syscalls.unmount(lent)
-    os.rmdir(lent)
+        syscalls.attach_mount(descriptor, target)
 
 
 def enter_root() -> None:

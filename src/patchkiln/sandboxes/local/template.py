@@ -82,12 +82,17 @@ _ETC_TEXTS = {
 
 
 def build_template() -> None:
-    """Build the shared parts below the working directory; nothing of it can be written later."""
+    """Build the shared parts below the working directory; nothing of it can be written later.
+
+    Nor does it follow what is mounted on the host later: boxes are as they were at the start.
+    """
     os.mkdir(TEMPLATE)
+    syscalls.bind(TEMPLATE, TEMPLATE)
     for name in _SYSTEM:
         _share_system(f"/{name}", f"{TEMPLATE}/{name}")
     _make_etc(f"{TEMPLATE}/etc")
     _make_dev(f"{TEMPLATE}/dev")
+    syscalls.mount(None, TEMPLATE, None, syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
 def _share_system(source: str, target: str) -> None:

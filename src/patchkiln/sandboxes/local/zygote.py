@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from patchkiln.sandboxes.local import bringup, hostmounts, syscalls, wire
 from patchkiln.sandboxes.local.cgroups import Cgroups, Usage
+from patchkiln.sandboxes.local.disk import LOWER
 from patchkiln.sandboxes.local.hierarchies import find_cgroups
 from patchkiln.sandboxes.local.layers import LAYERS, Layers
 from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOST_GID, HOST_UID
@@ -55,6 +56,7 @@ class _Zygote:
         self._cgroups = cgroups
         self._as_root = as_root
         self._layers = Layers((HOST_UID, HOST_GID) if as_root else None)
+        self._lent = hostmounts.Lent(as_root=as_root)
         self._boxes: dict[str, _Box] = {}
 
     def handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
@@ -137,7 +139,10 @@ class _Zygote:
             mounts.append(hostmounts.detach(plan["base"], writable=False, as_root=self._as_root))
         for mount in plan["mounts"]:
             source, writable = mount["source"], mount["writable"]
-            mounts.append(hostmounts.detach(source, writable=writable, as_root=self._as_root))
+            if mount["nameless"]:
+                mounts.append(self._lent.detach(source))
+            else:
+                mounts.append(hostmounts.detach(source, writable=writable, as_root=self._as_root))
 
     def _clone(self, box: _Box, mounts: list[int], control: int) -> None:
         gate, opener = os.pipe2(os.O_CLOEXEC)
@@ -259,8 +264,8 @@ def _enter_staging(staging: str) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     syscalls.mount("staging", staging, "tmpfs", syscalls.MS_NOSUID, "mode=755,size=16m")
     os.chdir(staging)
-    os.mkdir(ROOT)
-    os.mkdir(LAYERS)
+    for place in (ROOT, LAYERS, hostmounts.LENT, LOWER):
+        os.mkdir(place)
 
 
 def _serve(control: socket.socket, zygote: _Zygote) -> None:
