@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -363,6 +364,71 @@ async def test_events_after_any_number(store: Store, after: int, expected: list[
     run = await created(store)
     await store.append(run.id, [said("a.b")])
     assert [e.seq for e in await store.events(run.id, after=after, limit=9)] == expected
+
+
+async def test_events_of_several_runs_are_read_at_once(store: Store) -> None:
+    """Every run that exists has its events above its head, also where there are none."""
+    one, two, quiet = [await created(store) for _ in range(3)]
+    await store.append(one.id, [said("a.b"), said("a.b")])
+    await store.append(two.id, [DONE])
+    heads = {one.id: 1, two.id: 0, quiet.id: 1, "run_no": 0}
+    found = await store.events_beyond(heads, limit=100)
+    assert found == {
+        one.id: await store.events(one.id, after=1, limit=9),
+        two.id: await store.events(two.id, after=0, limit=9),
+        quiet.id: [],
+    }
+    assert [event.last for event in found[two.id]] == [False, True]
+    assert await store.events_beyond({}, limit=100) == {}
+
+
+async def test_events_of_several_runs_are_bounded(store: Store) -> None:
+    """Of what is beyond the limit nothing is missing in between, and every run has its entry."""
+    runs = [await created(store) for _ in range(3)]
+    for run in runs:
+        await store.append(run.id, [said("a.b")] * 4)
+    heads = dict.fromkeys((run.id for run in runs), 0)
+    rounds = 0
+    while found := {name: some for name, some in (await next_page(store, heads)).items() if some}:
+        rounds += 1
+        for name, some in found.items():
+            assert [event.seq for event in some] == list(
+                range(heads[name] + 1, heads[name] + 1 + len(some))
+            )
+            heads[name] = some[-1].seq
+    assert set(heads.values()) == {5}
+    assert rounds == 3
+
+
+async def next_page(store: Store, heads: dict[str, int]) -> Mapping[str, list[StoredEvent]]:
+    """Return the next six events of the runs, or fewer at the end."""
+    found = await store.events_beyond(heads, limit=6)
+    assert found.keys() == heads.keys()
+    assert sum(map(len, found.values())) <= 6
+    return found
+
+
+async def test_changes_tell_of_every_append(store: Store) -> None:
+    """First that all is to be looked at, then that a run has grown; another watch sees it too."""
+    run = await created(store)
+    async with (
+        asyncio.timeout(10),
+        aclosing(store.changes()) as first,
+        aclosing(store.changes()) as second,
+    ):
+        for changes in (first, second):
+            assert await anext(changes) is None
+        for seq in (2, 3):
+            await store.append(run.id, [said("a.b")])
+            for changes in (first, second):
+                await told(changes, run, seq)
+
+
+async def told(changes: AsyncGenerator[Mapping[str, int] | None], run: Run, seq: int) -> None:
+    """Return when a watch has told that a run may have come so far."""
+    async for heads in changes:
+        if heads is None or heads.get(run.id) == seq:
+            return
 
 
 async def test_runs_are_listed_newest_first(store: Store) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from patchkiln.domain.event import EventType, StatusUpdate, StoredEvent
 from patchkiln.domain.run import RUN_CANCEL_REQUESTED, RUN_CREATED, Run, RunRequest
 from patchkiln.engine.execution import RunExecution
-from patchkiln.engine.feed import Feed
+from patchkiln.engine.feeds import Feeds
 from patchkiln.engine.metrics import Metrics
 from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import Conflict, PatchkilnError, StoreError, TooManyRuns
@@ -17,7 +18,6 @@ from patchkiln.pipeline.runner import conclude
 from patchkiln.ports.sandbox import Isolation, IsolationLevel
 from patchkiln.ports.store import IdempotencyKey, Store
 
-REPLAY_EVENTS = 500
 RETRY_AFTER_S = 10
 
 
@@ -58,7 +58,7 @@ class RunEngine:
         self._limits = limits or EngineLimits()
         self._slots = asyncio.Semaphore(self._limits.running)
         self._executions: dict[str, RunExecution] = {}
-        self._feeds: dict[str, Feed] = {}
+        self._feeds = Feeds(services.store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._callers: dict[str, str] = {}
 
@@ -113,23 +113,13 @@ class RunEngine:
     async def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[list[StoredEvent]]:
         """Yield batches of a run's events: what is there, then what comes.
 
-        Ends after the summary, or without one when the server drains. Raises `NotFound`.
+        It does not matter which process executes the run. Ends after the summary, or
+        without one when the server drains. Raises `NotFound`.
         """
-        feed = self._feeds.get(run_id)
         with self.metrics.stream():
-            while True:
-                batch = None if feed is None else feed.since(after)
-                if batch is None:
-                    batch = await self.store.events(run_id, after=after, limit=REPLAY_EVENTS)
-                if batch:
+            async with aclosing(self._feeds.follow(run_id, after=after)) as batches:
+                async for batch in batches:
                     yield batch
-                    after = batch[-1].seq
-                    if batch[-1].last:
-                        return
-                elif feed is None or feed.closed:
-                    return
-                else:
-                    await feed.wait(after)
 
     async def readiness(self) -> Readiness:
         """Look at the store and at the sandboxes' self-tests."""
@@ -156,8 +146,7 @@ class RunEngine:
 
     def drain(self) -> None:
         """Let every stream end; runs go on until `close`."""
-        for feed in self._feeds.values():
-            feed.close()
+        self._feeds.drain()
 
     async def close(self) -> None:
         """Stop the runs where they are, and destroy what they hold. Idempotent."""
@@ -166,6 +155,7 @@ class RunEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._feeds.close()
 
     def _check_room(self, caller: str) -> None:
         unfinished = sum(1 for name in self._callers.values() if name == caller)
@@ -195,8 +185,7 @@ class RunEngine:
         )
 
     def _start(self, run: Run) -> None:
-        feed = self._feeds[run.id] = Feed()
-        execution = RunExecution(run, self._services, feed, self.metrics)
+        execution = RunExecution(run, self._services, self._feeds, self.metrics)
         self._executions[run.id] = execution
         self.metrics.created(run.id)
         self._callers[run.id] = run.request.caller
@@ -208,7 +197,7 @@ class RunEngine:
         self._tasks.discard(task)
         run_id = task.get_name()
         self.metrics.ended(run_id)
-        for table in (self._executions, self._feeds, self._callers):
+        for table in (self._executions, self._callers):
             table.pop(run_id, None)
         error = None if task.cancelled() else task.exception()
         if error is not None:

@@ -6,7 +6,7 @@ import logging
 
 from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.run import RUN_STARTED, Run
-from patchkiln.engine.feed import Feed
+from patchkiln.engine.feeds import Feeds
 from patchkiln.engine.metrics import Metrics
 from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import BudgetExhausted, PatchkilnError
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 class RunExecution:
     """Runs the pipeline for one run and writes its events. Made and awaited once."""
 
-    def __init__(self, run: Run, services: Services, feed: Feed, metrics: Metrics) -> None:
+    def __init__(self, run: Run, services: Services, feeds: Feeds, metrics: Metrics) -> None:
         """Take the run as created; nothing happens before `main`."""
         self._run = run
         self._services = services
-        self._feed = feed
+        self._feeds = feeds
         self._metrics = metrics
         self._steps: asyncio.Task[None] | None = None
         self._cancel_requested = False
@@ -32,7 +32,7 @@ class RunExecution:
         """Append an update to the log, then show it to the followers."""
         stored = await self._services.store.append(self._run.id, [update])
         self._metrics.told(self._run.id, update)
-        self._feed.publish(stored)
+        self._feeds.publish(self._run.id, stored)
 
     def cancel(self) -> None:
         """Have the run end as cancelled. Idempotent."""
@@ -90,4 +90,3 @@ class RunExecution:
     async def _close(self, context: RunContext) -> None:
         with contextlib.suppress(PatchkilnError):
             await context.close()
-        self._feed.close()

@@ -1,4 +1,4 @@
-"""The live end of a run's event log, shared by all who follow it."""
+"""The live end of a run's event log, shared by all in this process who follow it."""
 
 import asyncio
 from collections import deque
@@ -12,36 +12,48 @@ RING_EVENTS = 2048
 class Feed:
     """A bounded ring of a run's last events. Followers hold a cursor, so a slow one costs nothing.
 
-    Whoever falls behind the ring reads the store instead.
+    ``head`` is the last ``seq`` that it knows of. Whoever falls behind the ring reads the store
+    instead.
     """
 
-    def __init__(self) -> None:
-        """Start empty and open."""
+    def __init__(self, head: int) -> None:
+        """Begin after ``head``."""
+        self.head = head
+        self.followers = 0
+        self.closed = False
         self._ring: deque[StoredEvent] = deque(maxlen=RING_EVENTS)
         self._waiters: set[asyncio.Future[None]] = set()
-        self.closed = False
 
-    def publish(self, events: Sequence[StoredEvent]) -> None:
-        """Show events that the store has committed, in their order."""
-        self._ring.extend(events)
-        self._wake()
+    def publish(self, events: Sequence[StoredEvent], *, after: int) -> None:
+        """Show the committed events that follow ``after``, as far as they are new.
+
+        Where some are missing between the head and them, none is shown: who reads the store will
+        come upon them all.
+        """
+        fresh = [event for event in events if event.seq > self.head]
+        if fresh and after <= self.head:
+            self._ring.extend(fresh)
+            self.head = fresh[-1].seq
+            self._wake()
 
     def close(self) -> None:
-        """Tell the followers that no more will come from this process."""
+        """Tell the followers that no more will come."""
         self.closed = True
         self._wake()
 
     def since(self, seq: int) -> list[StoredEvent] | None:
         """Return the events after ``seq``, or None where the ring does not reach back so far."""
-        if not self._ring or seq < self._ring[0].seq - 1:
+        behind = self.head - seq
+        if behind <= 0:
+            return []
+        if behind > len(self._ring):
             return None
-        behind = self._ring[-1].seq - seq
         # By index from the end, where a deque is quick: every follower asks at every event.
         return [self._ring[-place] for place in range(behind, 0, -1)]
 
     async def wait(self, seq: int) -> None:
         """Return when there is something after ``seq``, or the feed is closed."""
-        while not self.closed and not (self._ring and self._ring[-1].seq > seq):
+        while not self.closed and self.head <= seq:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
             try:

@@ -1,6 +1,6 @@
 """Where runs, their events and their patches are kept."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,6 +76,23 @@ class Store(Protocol):
 
     async def events(self, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
         """Return at most ``limit`` events with ``seq`` above ``after``. Raises `NotFound`."""
+        ...
+
+    async def events_beyond(
+        self, heads: Mapping[str, int], *, limit: int
+    ) -> Mapping[str, list[StoredEvent]]:
+        """Return the events of several runs, of each those with ``seq`` above its head.
+
+        At most ``limit`` in all. Every run that exists has an entry, one that does not has none.
+        """
+        ...
+
+    def changes(self) -> AsyncGenerator[Mapping[str, int] | None]:
+        """Tell for ever that runs grow, whichever process appends to them.
+
+        Yields the last ``seq`` by run, or None where any run may have grown: first of all, and
+        whenever something may have been missed. A store that fails is waited for.
+        """
         ...
 
     async def save_patch(self, run_id: str, diff: bytes) -> None:

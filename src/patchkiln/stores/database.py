@@ -1,12 +1,12 @@
 """What the database stores have in common: a thread that writes, a few that read."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, TextClause
 
 from patchkiln.domain.event import StatusUpdate, StoredEvent
 from patchkiln.domain.run import Run, RunStatus
@@ -26,6 +26,9 @@ class DatabaseStore(Generic[Books]):
 
     Its methods are called from the event loop in which it was opened.
     """
+
+    # Reads a JSON object of heads, each dialect in its own words.
+    _beyond: TextClause
 
     def __init__(self, ledger: Books, readers: Engine, *, max_batch: int) -> None:
         """Take a migrated database; a store's own `open` is the way to have one."""
@@ -74,6 +77,14 @@ class DatabaseStore(Generic[Books]):
     async def events(self, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
         """Return at most ``limit`` events with ``seq`` above ``after``."""
         return await self._read(partial(queries.events, run_id=run_id, after=after, limit=limit))
+
+    async def events_beyond(
+        self, heads: Mapping[str, int], *, limit: int
+    ) -> Mapping[str, list[StoredEvent]]:
+        """Return the events of several runs above their heads."""
+        return await self._read(
+            partial(queries.events_beyond, statement=self._beyond, heads=heads, limit=limit)
+        )
 
     async def save_patch(self, run_id: str, diff: bytes) -> None:
         """Keep a run's patch."""

@@ -1,6 +1,7 @@
 """Runs in memory, gone with the process: for tests and for `patchkiln run`."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from patchkiln.domain.event import StatusUpdate, StoredEvent
 from patchkiln.domain.run import Run, RunStatus
@@ -18,6 +19,7 @@ class MemoryStore:
         self._events: dict[str, list[StoredEvent]] = {}
         self._patches: dict[str, bytes] = {}
         self._keys: dict[tuple[str, str], tuple[str, str]] = {}
+        self._watches: set[_Watch] = set()
 
     async def create_run(
         self, run: Run, first: StatusUpdate, *, idempotency: IdempotencyKey | None = None
@@ -48,6 +50,8 @@ class MemoryStore:
         """Append updates as the next events."""
         self._runs[run_id], events = grow(self._run(run_id), updates)
         self._events[run_id] += events
+        for watch in self._watches:
+            watch.tell(run_id, self._runs[run_id].last_seq)
         return events
 
     async def get_run(self, run_id: str) -> Run:
@@ -84,6 +88,27 @@ class MemoryStore:
         first = max(after, 0)
         return self._events[run_id][first : first + limit]
 
+    async def events_beyond(
+        self, heads: Mapping[str, int], *, limit: int
+    ) -> Mapping[str, list[StoredEvent]]:
+        """Return the events of several runs above their heads."""
+        found: dict[str, list[StoredEvent]] = {}
+        for run_id in heads.keys() & self._runs.keys():
+            found[run_id] = await self.events(run_id, after=heads[run_id], limit=limit)
+            limit -= len(found[run_id])
+        return found
+
+    async def changes(self) -> AsyncGenerator[Mapping[str, int] | None]:
+        """Tell for ever that runs grow."""
+        watch = _Watch()
+        self._watches.add(watch)
+        try:
+            yield None
+            while True:
+                yield await watch.grown()
+        finally:
+            self._watches.discard(watch)
+
     async def save_patch(self, run_id: str, diff: bytes) -> None:
         """Keep a run's patch."""
         self._run(run_id)
@@ -112,6 +137,24 @@ class MemoryStore:
             return self._runs[run_id]
         except KeyError:
             raise no_such_run() from None
+
+
+class _Watch:
+    """The runs that have grown since one watcher looked last."""
+
+    def __init__(self) -> None:
+        self._heads: dict[str, int] = {}
+        self._told = asyncio.Event()
+
+    def tell(self, run_id: str, seq: int) -> None:
+        self._heads[run_id] = seq
+        self._told.set()
+
+    async def grown(self) -> Mapping[str, int]:
+        await self._told.wait()
+        self._told.clear()
+        heads, self._heads = self._heads, {}
+        return heads
 
 
 def _age(run: Run) -> tuple[int, str]:

@@ -1,7 +1,7 @@
 """Runs in a Postgres database, which any number of processes on any machines share."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from patchkiln.stores.postgres_connect import (
     writer_engine,
 )
 from patchkiln.stores.postgres_ledger import PostgresLedger
+from patchkiln.stores.postgres_watch import watch_server
 from patchkiln.stores.writer import MAX_BATCH
 
 Result = TypeVar("Result")
@@ -26,6 +27,14 @@ Result = TypeVar("Result")
 _WRITABLE = text("SELECT pg_current_xact_id()")
 
 _VERSION = text("SELECT current_setting('server_version')")
+# Crosswise and by itself for every head, so that each is looked up in the index of the log.
+_BEYOND = text(
+    "SELECT head.key, log.seq, log.payload, log.last "
+    "FROM json_each_text(CAST(:heads AS json)) AS head CROSS JOIN LATERAL ("
+    "SELECT seq, payload, last FROM run_events "
+    "WHERE run_id = head.key AND seq > CAST(head.value AS bigint) ORDER BY seq LIMIT :count"
+    ") AS log ORDER BY head.key, log.seq LIMIT :count"
+)
 
 
 class PostgresStore(DatabaseStore[PostgresLedger]):
@@ -33,6 +42,16 @@ class PostgresStore(DatabaseStore[PostgresLedger]):
 
     While the server is gone, writes wait for it (`writer.PATIENCE_S`) and reads fail at once.
     """
+
+    _beyond = _BEYOND
+
+    def __init__(
+        self, parameters: Mapping[str, Any], connection: Connection, *, max_batch: int
+    ) -> None:
+        """Take a migrated database; `open` is the way to have one."""
+        readers = reader_engine(parameters, connections=READERS)
+        super().__init__(PostgresLedger(connection), readers, max_batch=max_batch)
+        self._parameters = parameters
 
     @classmethod
     async def open(cls, url: str, *, max_batch: int = MAX_BATCH) -> "PostgresStore":
@@ -43,8 +62,11 @@ class PostgresStore(DatabaseStore[PostgresLedger]):
         """
         parameters = connection_parameters(url)
         connection = await asyncio.to_thread(_open_writer, parameters)
-        readers = reader_engine(parameters, connections=READERS)
-        return cls(PostgresLedger(connection), readers, max_batch=max_batch)
+        return cls(parameters, connection, max_batch=max_batch)
+
+    def changes(self) -> AsyncGenerator[Mapping[str, int] | None]:
+        """Tell for ever that runs grow."""
+        return watch_server(self._parameters)
 
     async def check(self) -> None:
         """Ask for what only a database gives that can be written."""

@@ -1,6 +1,9 @@
 """What can be asked of the database, by the readers and by the writer."""
 
-from sqlalchemy import Connection, bindparam, select, tuple_
+import json
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, TextClause, bindparam, select, tuple_
 
 from patchkiln.domain.event import StoredEvent
 from patchkiln.domain.run import Run, RunStatus
@@ -24,6 +27,7 @@ _EVENTS = (
 _FIND_KEY = select(idempotency_keys.c.fingerprint, idempotency_keys.c.run_id).where(
     idempotency_keys.c.caller == bindparam("caller"), idempotency_keys.c.key == bindparam("key")
 )
+_KNOWN = select(runs.c.id).where(runs.c.id.in_(bindparam("run_ids", expanding=True)))
 _PATCH = (
     select(patches.c.diff)
     .select_from(runs.outerjoin(patches))
@@ -89,6 +93,22 @@ def events(connection: Connection, run_id: str, *, after: int, limit: int) -> li
     if not page:
         find_run(connection, run_id)
     return page
+
+
+def events_beyond(
+    connection: Connection, *, statement: TextClause, heads: Mapping[str, int], limit: int
+) -> dict[str, list[StoredEvent]]:
+    """Return at most ``limit`` events of several runs, each above its head, by run."""
+    asked = {"heads": json.dumps(heads), "count": limit}
+    found: dict[str, list[StoredEvent]] = {}
+    for run_id, seq, payload, last in connection.execute(statement, asked):
+        event = StoredEvent(seq=seq, payload=payload, last=bool(last))
+        found.setdefault(run_id, []).append(event)
+    quiet = heads.keys() - found.keys()
+    if quiet:
+        known = connection.scalars(_KNOWN, {"run_ids": list(quiet)})
+        found.update((run_id, []) for run_id in known)
+    return found
 
 
 def get_patch(connection: Connection, run_id: str) -> bytes | None:

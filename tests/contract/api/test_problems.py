@@ -126,7 +126,6 @@ async def test_a_stream_that_breaks_is_seen_to_be_broken(
     async def crash(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a secret detail")
 
-    monkeypatch.setattr(server.stage.engine, "_feeds", {})
     monkeypatch.setattr(server.stage.store, "events", crash)
     async with RawStream(server.url, f"/runs/{run_id}/events") as stream:
         assert stream.status == 200
