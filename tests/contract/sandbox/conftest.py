@@ -1,25 +1,51 @@
 """Every provider that passes the contract of `patchkiln.ports.sandbox`, one parameter each."""
 
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from patchkiln.ports.sandbox import Sandbox, SandboxProvider
+from patchkiln.ports.sandbox import IsolationLevel, Sandbox, SandboxProvider
+from patchkiln.sandboxes.container.provider import ContainerSandboxes
 from patchkiln.sandboxes.local.provider import LocalSandboxes
+from tests import podman
 from tests.contract.sandbox.making import make
 
 
-@pytest_asyncio.fixture(params=["local"], scope="package", loop_scope="package")
+@pytest_asyncio.fixture(params=["local", "container"], scope="package", loop_scope="package")
 async def provider(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[SandboxProvider]:
     """Lend a provider to all tests of this package: its start is the slow part."""
-    assert request.param == "local"
-    provider = LocalSandboxes(tmp_path_factory.mktemp("data"))
-    yield provider
-    await provider.close()
+    data = tmp_path_factory.mktemp("data")
+    if request.param == "local":
+        local = LocalSandboxes(data)
+        yield local
+        await local.close()
+        return
+    with ExitStack() as stack:
+        place: Path | None = None
+        if podman.installed():
+            place = stack.enter_context(podman.service(tmp_path_factory.mktemp("podman")))
+        containers = ContainerSandboxes(data, socket=None if place is None else str(place))
+        await _skip_without_engine(containers)
+        yield containers
+        await containers.close()
+
+
+async def _skip_without_engine(provider: SandboxProvider) -> None:
+    """Leave the machine's tests of containers out where, by the provider's word, none can be had.
+
+    With a Podman that could be started, that would be a failure.
+    """
+    isolation = await provider.isolation()
+    if isolation.level is IsolationLevel.NONE:
+        assert not podman.installed(), isolation
+        assert "container engine" in isolation.reason
+        assert "podman.socket" in isolation.remedy
+        pytest.skip(f"{isolation.reason} {isolation.remedy}")
 
 
 @pytest_asyncio.fixture(loop_scope="package")

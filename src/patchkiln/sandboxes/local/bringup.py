@@ -96,7 +96,7 @@ class _BringUp:
         yield "hostname", hardening.name_machine
         yield "resource limits", lambda: hardening.set_resource_limits(limits)
         yield "capabilities", hardening.drop_privileges
-        yield "landlock", lambda: hardening.restrict_files(plan)
+        yield "landlock", lambda: hardening.restrict_files(plan["mounts"])
         counted = self._birth.doors is not None
         yield "seccomp", lambda: hardening.filter_system_calls(counted=counted)
 

@@ -4,7 +4,7 @@ import resource
 
 from patchkiln.sandboxes.local import landlock, syscalls
 from patchkiln.sandboxes.local.layout import HOME, HOSTNAME, WORKSPACE
-from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
+from patchkiln.sandboxes.local.plan import LimitsPlan, MountPlan
 from patchkiln.sandboxes.local.seccomp import build_filter
 
 _LOCKED_MEMORY_BYTES = 64 << 10
@@ -49,10 +49,10 @@ def drop_privileges() -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
-def restrict_files(plan: BoxPlan) -> None:
+def restrict_files(mounts: list[MountPlan]) -> None:
     """Fence files in with Landlock."""
-    writable = [mount["target"] for mount in plan["mounts"] if mount["writable"]]
-    readable = [mount["target"] for mount in plan["mounts"] if not mount["writable"]]
+    writable = [mount["target"] for mount in mounts if mount["writable"]]
+    readable = [mount["target"] for mount in mounts if not mount["writable"]]
     landlock.restrict([*_WRITABLE, *writable], readable)
 
 

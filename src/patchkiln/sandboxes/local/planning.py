@@ -47,7 +47,7 @@ def plan_box(
         "mounts": [*tools.mounts, *mounts],
         "addresses": literal_addresses(spec.network),
         "places": list(places_of(spec.network)),
-        "limits": _limits(spec.limits, origin.used_bytes),
+        "limits": plan_limits(spec.limits, origin.used_bytes),
         "site": tools.site,
         "shared_proc": False,
     }
@@ -83,7 +83,8 @@ def give_writable_mounts(spec: SandboxSpec) -> None:
             os.chown(mount.source, HOST_UID, HOST_GID, follow_symlinks=False)
 
 
-def _limits(limits: SandboxLimits, used_bytes: int) -> LimitsPlan:
+def plan_limits(limits: SandboxLimits, used_bytes: int = 0) -> LimitsPlan:
+    """Return the limits as PID 1 takes them; ``used_bytes`` lie below the box already."""
     return {
         "memory_bytes": limits.memory_bytes,
         # The layers below count as well; but to delete from them takes a little, too.

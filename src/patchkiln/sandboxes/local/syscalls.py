@@ -224,11 +224,16 @@ def prctl(option: int, *args: object) -> int:
     return _checked(_libc.prctl(option, *words), "prctl")
 
 
-def clear_capabilities() -> None:
-    """Give up every capability, for good: the bounding and ambient sets, then the process's own."""
+def drop_bounding_set() -> None:
+    """Let no program bring a capability back; without CAP_SETPCAP nothing changes."""
     drop = partial(_libc.prctl, PR_CAPBSET_DROP)
     # The first number that this kernel does not know fails.
     next(capability for capability in count() if drop(capability, 0, 0, 0) < 0)
+
+
+def clear_capabilities() -> None:
+    """Give up every capability, for good: the bounding and ambient sets, then the process's own."""
+    drop_bounding_set()
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("<Ii", _LINUX_CAPABILITY_VERSION_3, 0)
     _syscall("capset", _OLD_NUMBERS[MACHINE]["capset"], header, b"\0" * _CAPABILITY_BYTES)

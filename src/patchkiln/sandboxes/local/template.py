@@ -8,7 +8,7 @@ from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOME, HOSTNAME, U
 TEMPLATE = "template"
 READ_ONLY = syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV
 
-_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {
     "fd": "/proc/self/fd",
@@ -19,7 +19,7 @@ _DEVICE_LINKS = {
 }
 # Public by nature: the linker's cache, what Debian's /usr/bin points through, certificates, names
 # of time zones, ports and media types, and settings of language runtimes.
-_ETC_DIRECTORIES = (
+ETC_DIRECTORIES = (
     "alternatives",
     "ca-certificates",
     "crypto-policies",
@@ -33,7 +33,7 @@ _ETC_DIRECTORIES = (
     "ssl/certs",
     "terminfo",
 )
-_ETC_FILES = (
+ETC_FILES = (
     "debian_version",
     "ld.so.cache",
     "ld.so.conf",
@@ -64,7 +64,7 @@ _GITCONFIG = """\
 [init]
 \tdefaultBranch = main
 """
-_ETC_TEXTS = {
+ETC_TEXTS = {
     "passwd": (
         "root:x:0:0:root:/:/usr/sbin/nologin\n"
         f"{USER}:x:{BOX_UID}:{BOX_GID}::{HOME}:/bin/bash\n"
@@ -88,7 +88,7 @@ def build_template() -> None:
     """
     os.mkdir(TEMPLATE)
     syscalls.bind(TEMPLATE, TEMPLATE)
-    for name in _SYSTEM:
+    for name in SYSTEM:
         _share_system(f"/{name}", f"{TEMPLATE}/{name}")
     _make_etc(f"{TEMPLATE}/etc")
     _make_dev(f"{TEMPLATE}/dev")
@@ -107,15 +107,15 @@ def _share_system(source: str, target: str) -> None:
 def _make_etc(etc: str) -> None:
     os.mkdir(etc)
     syscalls.mount("etc", etc, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755,size=8m")
-    for name in _ETC_DIRECTORIES:
+    for name in ETC_DIRECTORIES:
         if os.path.isdir(f"/etc/{name}"):
             os.makedirs(f"{etc}/{name}", exist_ok=True)
             syscalls.bind(f"/etc/{name}", f"{etc}/{name}")
-    for name in _ETC_FILES:
+    for name in ETC_FILES:
         if os.path.lexists(f"/etc/{name}"):
             os.makedirs(os.path.dirname(f"{etc}/{name}"), exist_ok=True)
             _copy(f"/etc/{name}", f"{etc}/{name}")
-    for name, text in _ETC_TEXTS.items():
+    for name, text in ETC_TEXTS.items():
         with open(f"{etc}/{name}", "w", encoding="utf-8") as file:
             file.write(text)
     os.symlink("/proc/self/mounts", f"{etc}/mtab")
