@@ -16,6 +16,10 @@ from patchkiln.sandboxes.network.places import Place, adopt
 
 _TRIES = 25
 _PAUSE_S = 0.02
+_REMEDIES = {
+    # Where /proc/sys is closed, as at level L1, the box keeps the right to low ports to its birth.
+    errno.EACCES: "Name a first host when the sandbox is made; 'patchkiln doctor' tells the level."
+}
 
 
 def literal_addresses(policy: NetworkPolicy) -> list[str]:
@@ -83,7 +87,7 @@ async def _open(channel: Channel, place: Place) -> socket.socket | None:
         await asyncio.sleep(_PAUSE_S)
     raise SandboxUnavailable(
         f"The sandbox cannot listen on port {place.port} ({os.strerror(number)}).",
-        remedy="Look at the server's limit of open files, and at free memory.",
+        remedy=_REMEDIES.get(number, "Look at the server's limit of open files and free memory."),
     )
 
 
