@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from patchkiln.domain.patch import Patch
 from patchkiln.errors import (
@@ -15,7 +16,7 @@ from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, Snapshot, new_sa
 from patchkiln.sandboxes.local.diff import clean_room_diff
 from patchkiln.sandboxes.local.generation import Generation, Origin
 from patchkiln.sandboxes.local.maker import BoxMaker
-from patchkiln.sandboxes.local.sandbox import LocalSandbox
+from patchkiln.sandboxes.local.sandbox import LocalSandbox, Sealed
 from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
 
 MAX_LAYERS = 32
@@ -84,9 +85,9 @@ class Household:
             await box.destroy()
 
     async def seal(
-        self, spec: SandboxSpec, generation: Generation, successor: str
-    ) -> tuple[Snapshot, Generation]:
-        """Keep a box's layers as a snapshot, and make the box in which its sandbox goes on."""
+        self, spec: SandboxSpec, generation: Generation, successor: str, *, children: int = 0
+    ) -> Sealed:
+        """Keep a box's layers as a snapshot, and make the boxes that go on from there."""
         zygote = generation.zygote
         layers = (generation.name, *generation.origin.layers)
         snapshot_id, used_bytes = await _hold(zygote, layers)
@@ -95,24 +96,20 @@ class Household:
             if _is_to_be_flattened(origin, spec.limits):
                 long_id, (snapshot_id, origin) = snapshot_id, await self._flatten(spec, origin)
                 zygote.release(long_id)
-            following = await self._maker.make(spec, origin, name=successor)
+            self._snapshots[snapshot_id] = _Kept(origin=origin, zygote=zygote)
+            snapshot = Snapshot(id=snapshot_id, base=origin.base, size_bytes=origin.used_bytes)
+            forked = [replace(spec, id=new_sandbox_id(), base=snapshot) for _ in range(children)]
+            # Side by side: each waits for the zygote, and for its own first process.
+            following = asyncio.ensure_future(self._maker.make(spec, origin, name=successor))
+            making = [asyncio.ensure_future(self.make(each)) for each in forked]
+            try:
+                return Sealed(snapshot, await following, await asyncio.gather(*making))
+            except BaseException:
+                await self._undo(following, making)
+                raise
         except BaseException:
+            self._snapshots.pop(snapshot_id, None)
             zygote.release(snapshot_id)
-            raise
-        self._snapshots[snapshot_id] = _Kept(origin=origin, zygote=zygote)
-        snapshot = Snapshot(id=snapshot_id, base=origin.base, size_bytes=origin.used_bytes)
-        return snapshot, following
-
-    async def fork(
-        self, spec: SandboxSpec, snapshot: Snapshot, count: int
-    ) -> Sequence[LocalSandbox]:
-        """Make sandboxes as a spec says from a snapshot, all or none."""
-        specs = [replace(spec, id=new_sandbox_id(), base=snapshot) for _ in range(count)]
-        making = [asyncio.ensure_future(self.make(each)) for each in specs]
-        try:
-            return await asyncio.gather(*making)
-        except BaseException:
-            await self._undo(making)
             raise
 
     def remove_snapshot(self, snapshot_id: str) -> None:
@@ -156,12 +153,21 @@ class Household:
             await self.end(room)
         return snapshot_id, replace(origin, layers=(room.name,), used_bytes=used_bytes)
 
-    async def _undo(self, making: Sequence[asyncio.Task[LocalSandbox]]) -> None:
-        for task in making:
+    async def _undo(
+        self, following: asyncio.Future[Generation], making: Sequence[asyncio.Future[LocalSandbox]]
+    ) -> None:
+        """Take back what was made, and what is being made."""
+        tasks: list[asyncio.Future[Any]] = [following, *making]
+        for task in tasks:
             task.cancel()
-        made = await asyncio.gather(*making, return_exceptions=True)
-        boxes = [box for box in made if isinstance(box, LocalSandbox)]
-        await asyncio.gather(*(box.destroy() for box in boxes))
+        await asyncio.wait(tasks)
+        if _has_succeeded(following):
+            await self.end(following.result())
+        await asyncio.gather(*(made.result().destroy() for made in making if _has_succeeded(made)))
+
+
+def _has_succeeded(task: asyncio.Future[Any]) -> bool:
+    return not task.cancelled() and task.exception() is None
 
 
 def _is_to_be_flattened(origin: Origin, limits: SandboxLimits) -> bool:
@@ -173,4 +179,8 @@ def _is_to_be_flattened(origin: Origin, limits: SandboxLimits) -> bool:
 async def _hold(zygote: ZygoteProcess, layers: tuple[str, ...]) -> tuple[str, int]:
     """Keep layers for a new snapshot; return its id and their size."""
     snapshot_id = f"snp_{secrets.token_hex(8)}"
-    return snapshot_id, await zygote.hold(snapshot_id, layers)
+    try:
+        return snapshot_id, await zygote.hold(snapshot_id, layers)
+    except BaseException:
+        zygote.release(snapshot_id)
+        raise

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from patchkiln.domain.network import NetworkPolicy
 from patchkiln.domain.patch import Patch
@@ -18,6 +18,14 @@ from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.lined import LinedSandbox
 
 
+class Sealed(NamedTuple):
+    """What has come from a box: a snapshot, its sandbox's next box, and other sandboxes."""
+
+    snapshot: Snapshot
+    successor: Generation
+    children: "Sequence[LocalSandbox]"
+
+
 class Succession(Protocol):
     """What a sandbox needs of the others: where it goes on, comes from and ends."""
 
@@ -26,15 +34,12 @@ class Succession(Protocol):
         ...
 
     async def seal(
-        self, spec: SandboxSpec, generation: Generation, successor: str
-    ) -> tuple[Snapshot, Generation]:
-        """Keep a box's layers as a snapshot, and make the box in which its sandbox goes on."""
-        ...
+        self, spec: SandboxSpec, generation: Generation, successor: str, *, children: int = 0
+    ) -> Sealed:
+        """Keep a box's layers as a snapshot, and make the boxes that go on from there.
 
-    async def fork(
-        self, spec: SandboxSpec, snapshot: Snapshot, count: int
-    ) -> Sequence["LocalSandbox"]:
-        """Make sandboxes as a spec says from a snapshot, all or none."""
+        The sandbox's own has the successor's name; ``children`` are new sandboxes. All or none.
+        """
         ...
 
     def remove_snapshot(self, snapshot_id: str) -> None:
@@ -73,7 +78,7 @@ class LocalSandbox(LinedSandbox):
         self.generation = generation
         self._generations = itertools.count(1)
         # A task of its own, which the end of the sandbox calls off.
-        self._sealing: asyncio.Task[tuple[Snapshot, Generation]] | None = None
+        self._sealing: asyncio.Task[Sealed] | None = None
         self._leaving: asyncio.Task[None] | None = None
 
     def is_alive(self) -> bool:
@@ -89,19 +94,13 @@ class LocalSandbox(LinedSandbox):
 
     async def snapshot(self) -> Snapshot:
         """Keep the files, and go on in a new box above them."""
-        async with self._gate.alone(self._kill_all):
-            await self._kill_all()
-            snapshot, left = await self._seal()
-        self._leaving = asyncio.create_task(self._leave(left, self._leaving))
-        return snapshot
+        return (await self._go_on()).snapshot
 
     async def fork(self, count: int = 1) -> Sequence["LocalSandbox"]:
         """Make sandboxes with the same files."""
-        snapshot = await self.snapshot()
-        try:
-            return await self._succession.fork(self._spec, snapshot, count)
-        finally:
-            self._succession.remove_snapshot(snapshot.id)
+        sealed = await self._go_on(children=count)
+        self._succession.remove_snapshot(sealed.snapshot.id)
+        return sealed.children
 
     async def metrics(self) -> SandboxMetrics:
         """Return what the box and the layers below it use."""
@@ -127,12 +126,21 @@ class LocalSandbox(LinedSandbox):
         self.generation = generation
         self._live_over(generation.channel)
 
-    async def _seal(self) -> tuple[Snapshot, Generation]:
-        """Seal the box's layer; return the snapshot, and the box that the sandbox has left."""
+    async def _go_on(self, *, children: int = 0) -> Sealed:
+        """Seal the box's layer, and live in a new box above it."""
+        async with self._gate.alone(self._kill_all):
+            await self._kill_all()
+            sealed = await self._seal(children)
+            left = self.generation
+            self._live_in(sealed.successor)
+        self._leaving = asyncio.create_task(self._leave(left, self._leaving))
+        return sealed
+
+    async def _seal(self, children: int) -> Sealed:
         self._raise_if_lost()
         name = f"{self.id}.{next(self._generations)}"
         self._sealing = asyncio.create_task(
-            self._succession.seal(self._spec, self.generation, name)
+            self._succession.seal(self._spec, self.generation, name, children=children)
         )
         try:
             await asyncio.wait([self._sealing])
@@ -144,10 +152,7 @@ class LocalSandbox(LinedSandbox):
         if not self.is_alive():
             await self._undo(sealing)
             raise self._channel.lost()
-        snapshot, successor = sealing.result()
-        old = self.generation
-        self._live_in(successor)
-        return snapshot, old
+        return sealing.result()
 
     async def _leave(self, left: Generation, before: asyncio.Task[None] | None) -> None:
         """End a box that the sandbox has left; none but its destruction waits for that."""
@@ -155,13 +160,14 @@ class LocalSandbox(LinedSandbox):
         if before is not None:
             await before
 
-    async def _undo(self, sealing: asyncio.Task[tuple[Snapshot, Generation]]) -> None:
+    async def _undo(self, sealing: asyncio.Task[Sealed]) -> None:
         sealing.cancel()
         await asyncio.wait([sealing])
         if not sealing.cancelled() and sealing.exception() is None:
-            snapshot, successor = sealing.result()
-            self._succession.remove_snapshot(snapshot.id)
-            await self._succession.end(successor)
+            sealed = sealing.result()
+            self._succession.remove_snapshot(sealed.snapshot.id)
+            await self._succession.end(sealed.successor)
+            await asyncio.gather(*(child.destroy() for child in sealed.children))
 
     async def _destroy(self) -> None:
         self._close_line()
