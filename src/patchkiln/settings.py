@@ -20,7 +20,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 CLIENT_NAMES = ("PATCHKILN_SERVER", "PATCHKILN_KEY")
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
-SERVED_SANDBOXES = ("local",)
+SERVED_SANDBOXES = ("local", "container")
 
 
 class Settings(BaseSettings):
@@ -49,6 +49,17 @@ class Settings(BaseSettings):
     )
     sandbox: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("local",), description="Sandbox providers in order of preference."
+    )
+    container_socket: str | None = Field(
+        default=None,
+        description="Socket of Podman or Docker; unset: the first of the usual ones that is there.",
+    )
+    container_image: str | None = Field(
+        default=None,
+        description="Image of the containers; unset: none, they see this machine's own /usr.",
+    )
+    container_runtime: str | None = Field(
+        default=None, description="The engine's runtime, such as `runsc`; unset: the engine's own."
     )
     git_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="URL prefixes allowed beyond https to public hosts."
@@ -86,12 +97,6 @@ class Settings(BaseSettings):
     )
     max_repository_bytes: int = Field(
         default=5 << 30, ge=1, description="Largest repository, as git keeps it on disk."
-    )
-    retention_days: int = Field(
-        default=90,
-        ge=0,
-        description="Days for which the events and the patch of a finished run are kept; 0 keeps "
-        "them for ever.",
     )
     cache_bytes: int = Field(
         default=20 << 30, ge=0, description="Size that the clone cache is kept below."

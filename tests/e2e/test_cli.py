@@ -220,7 +220,7 @@ def test_doctor_finds_a_machine_that_can_run(env: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout
     assert answer["ready"] is True
     found = {finding["name"]: finding for finding in answer["findings"]}
-    assert {"sandbox", "providers", "git", "store", "data", "model"} == set(found)
+    assert {"sandbox", "others", "git", "store", "data", "model"} == set(found)
     assert "isolation level L" in found["sandbox"]["text"]
     assert found["model"]["state"] == "off"
     assert b"A run can start." in patchkiln("doctor", env=env).stdout

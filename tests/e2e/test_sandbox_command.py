@@ -83,13 +83,14 @@ def test_the_time_limit_ends_it_with_124(env: dict[str, str]) -> None:
     ("options", "cause", "fix"),
     [
         (["--provider", "e2b"], "does not serve the provider 'e2b'", "--provider"),
-        (["--provider", "container"], "does not serve the provider 'container'", "--provider"),
+        (["--provider", "container"], "No container engine", "podman.socket"),
     ],
 )
 def test_no_sandbox_is_125_with_the_cause_and_the_fix(
     env: dict[str, str], options: list[str], cause: str, fix: str
 ) -> None:
     """What keeps a sandbox from being had is told on stderr; the command was not run."""
+    env["PATCHKILN_CONTAINER_SOCKET"] = "/nowhere/podman.sock"
     done = patchkiln("sandbox", "run", *options, "--", "echo", "ran", env=env)
     assert (done.returncode, done.stdout) == (125, b"")
     assert cause in done.stderr.decode()

@@ -24,7 +24,6 @@ from patchkiln.ports.sandbox import (
     SandboxSpec,
     new_sandbox_id,
 )
-from patchkiln.sandboxes.local.maker import Maker
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.security import conditions
 
@@ -32,9 +31,9 @@ from tests.security import conditions
 class Driver:
     """Answers requests."""
 
-    def __init__(self, data_dir: Path, maker: Maker | None) -> None:
-        """Take the provider's data directory, and who makes its namespaces."""
-        self._provider = LocalSandboxes(data_dir, maker)
+    def __init__(self, data_dir: Path) -> None:
+        """Take the provider's data directory."""
+        self._provider = LocalSandboxes(data_dir)
         self._boxes: dict[str, Sandbox] = {}
         self._stalled: list[AsyncIterator[Chunk]] = []
 
@@ -157,9 +156,9 @@ def _checkout(path: Path) -> Checkout:
     )
 
 
-async def serve(data_dir: Path, maker: Maker | None) -> None:
+async def serve(data_dir: Path) -> None:
     """Answer until stdin ends."""
-    driver = Driver(data_dir, maker)
+    driver = Driver(data_dir)
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
             answer = await driver.answer(json.loads(line))
@@ -173,4 +172,4 @@ if __name__ == "__main__":
     if os.getuid() == 0:
         conditions.prepare(sys.argv[1], sys.argv[2:])
     conditions.narrow(sys.argv[2:])
-    asyncio.run(serve(Path(sys.argv[1]), Maker.BUBBLEWRAP if "bwrap" in sys.argv[2:] else None))
+    asyncio.run(serve(Path(sys.argv[1])))

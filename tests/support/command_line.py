@@ -12,7 +12,7 @@ TIMEOUT_S = 100.0
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     """Return an environment without any setting but these; ``model`` is ``PATCHKILN_MODEL``."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     named = {f"PATCHKILN_{name.upper()}": value for name, value in settings.items()}
     return {**kept, "LC_ALL": "C.UTF-8", "PATCHKILN_DATA_DIR": str(data_dir), **named}
 

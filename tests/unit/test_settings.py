@@ -57,7 +57,7 @@ def test_the_names_of_the_command_line_are_known(
         ("PATCHKILN_HOST", "192.0.2.1", "PATCHKILN_API_KEYS=name:key, or PATCHKILN_OPEN=1"),
         ("PATCHKILN_PORT", "70000", "PATCHKILN_PORT"),
         ("PATCHKILN_NETWORK_ALLOW", "git.corp", "no IP address"),
-        ("PATCHKILN_SANDBOX", "e2b", "this version serves local"),
+        ("PATCHKILN_SANDBOX", "e2b", "this version serves local, container"),
         ("PATCHKILN_DATABASE_URL", "mysql://u:hush@h/db", "sqlite:///PATH or postgresql://"),
         ("PATCHKILN_API_KEYS", "hush", "name:key"),
         ("PATCHKILN_API_KEYS", "a:hush,a:hush2", "twice"),

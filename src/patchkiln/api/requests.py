@@ -127,7 +127,9 @@ class CodeRequest(_Body):
         default=None,
         description="`builtin` or `recipes`; unset: `builtin` where there is a model.",
     )
-    sandbox: Name | None = Field(default=None, description="`local`; unset: the server's own.")
+    sandbox: Name | None = Field(
+        default=None, description="`local` or `container`; unset: the first of the server's own."
+    )
     checks: Literal["auto", "off"] | Commands = Field(
         default="auto",
         description="What judges the change: `auto` detects it, `off`, or a list of commands.",

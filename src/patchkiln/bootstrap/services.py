@@ -1,14 +1,14 @@
 """Opens what runs need: sandboxes, clone cache, agents, and an engine over a store."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 
 from patchkiln.engine import EngineLimits, RunEngine
 from patchkiln.pipeline.context import Services
 from patchkiln.ports.agent import Agent
-from patchkiln.ports.sandbox import SandboxProvider
+from patchkiln.ports.sandbox import Capability, SandboxProvider
 from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
 from patchkiln.sandboxes.local.provider import LocalSandboxes
@@ -26,13 +26,31 @@ def default_agent(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def open_sandboxes(settings: Settings) -> AsyncGenerator[SandboxProvider]:
-    """Lend the local provider, and destroy what it made."""
-    provider = LocalSandboxes(settings.data_dir)
-    try:
-        yield provider
-    finally:
-        await provider.close()
+async def open_sandboxes(
+    settings: Settings, names: Sequence[str]
+) -> AsyncGenerator[Mapping[str, SandboxProvider]]:
+    """Lend providers by their names, and destroy what they made."""
+    async with AsyncExitStack() as stack:
+        providers: dict[str, SandboxProvider] = {}
+        for name in names:
+            providers[name] = _provider(name, settings)
+            stack.push_async_callback(providers[name].close)
+        yield providers
+
+
+def _provider(name: str, settings: Settings) -> SandboxProvider:
+    if name == "local":
+        return LocalSandboxes(settings.data_dir)
+    from patchkiln.sandboxes.container.provider import (  # noqa: PLC0415 - few servers need it
+        ContainerSandboxes,
+    )
+
+    return ContainerSandboxes(
+        settings.data_dir,
+        socket=settings.container_socket,
+        image=settings.container_image,
+        runtime=settings.container_runtime,
+    )
 
 
 @asynccontextmanager
@@ -40,9 +58,10 @@ async def open_engine(
     settings: Settings, store: Store, *, allow: tuple[str, ...] = ()
 ) -> AsyncGenerator[RunEngine]:
     """Lend an engine over a store. ``allow`` adds URL prefixes to the settings' own."""
-    async with open_sandboxes(settings) as provider:
+    async with open_sandboxes(settings, settings.sandbox) as providers:
         repositories = GitRepositories(
-            provider,
+            # Git works on directories of this machine.
+            next(one for one in providers.values() if Capability.HOST_MOUNTS in one.capabilities),
             settings.data_dir / "repositories",
             max_bytes=settings.max_repository_bytes,
             timeout_s=settings.clone_timeout_s,
@@ -51,7 +70,7 @@ async def open_engine(
         services = Services(
             store=store,
             repositories=repositories,
-            sandboxes={provider.name: provider},
+            sandboxes=providers,
             agents=agent_factories(settings),
             git_allow=(*settings.git_allow, *allow),
             network_allow=settings.network_allow,

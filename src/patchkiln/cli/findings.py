@@ -13,11 +13,10 @@ from patchkiln.bootstrap.storage import describe_store
 from patchkiln.cli.wording import size
 from patchkiln.domain.event import JsonValue
 from patchkiln.errors import PatchkilnError, SettingsError, StoreError
-from patchkiln.ports.sandbox import Isolation, IsolationLevel
-from patchkiln.settings import Settings
+from patchkiln.ports.sandbox import Capability, Isolation, IsolationLevel, SandboxProvider
+from patchkiln.settings import SERVED_SANDBOXES, Settings
 
 LOW_DISK_BYTES = 2 << 30
-LATER_PROVIDERS = ("e2b", "container")
 
 
 class State(StrEnum):
@@ -62,21 +61,34 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 async def _sandboxes(settings: Settings) -> list[Finding]:
-    async with open_sandboxes(settings) as provider:
-        found = _isolation(provider.name, await provider.isolation())
+    async with open_sandboxes(settings, settings.sandbox) as providers:
+        found = [
+            _isolation(provider, await provider.isolation(), first=name == settings.sandbox[0])
+            for name, provider in providers.items()
+        ]
+    unused = [name for name in SERVED_SANDBOXES if name not in settings.sandbox]
     key = ", though E2B_API_KEY is set" if settings.e2b_api_key is not None else ""
-    later = " and ".join(LATER_PROVIDERS)
-    text = f"local; {later} are not served by this version{key}"
-    return [found, Finding(name="providers", state=State.OFF, text=text)]
+    text = f"e2b is not served by this version{key}"
+    if unused:
+        names = ",".join([*settings.sandbox, *unused])
+        text = f"{' and '.join(unused)}: add with PATCHKILN_SANDBOX={names}; {text}"
+    return [*found, Finding(name="others", state=State.OFF, text=text)]
 
 
-def _isolation(provider: str, isolation: Isolation) -> Finding:
-    states = {IsolationLevel.FULL: State.OK, IsolationLevel.NONE: State.MISSING}
+def _isolation(provider: SandboxProvider, isolation: Isolation, *, first: bool) -> Finding:
+    """Describe a provider; the first is what every request gets that names none."""
+    states = {IsolationLevel.FULL: State.OK}
+    if first:
+        states[IsolationLevel.NONE] = State.MISSING
+    facts = [f"{name}: {value}" for name, value in isolation.facts.items()]
+    if isolation.level is not IsolationLevel.NONE:
+        lacks = sorted(set(Capability) - provider.capabilities)
+        facts.append(f"cannot: {', '.join(lacks)}" if lacks else "can: all that a sandbox may")
     return Finding(
         name="sandbox",
         state=states.get(isolation.level, State.LIMITED),
-        text=f"{provider}, isolation level {isolation.level.value}: {isolation.reason}",
-        detail="; ".join(f"{name}: {value}" for name, value in isolation.facts.items()),
+        text=f"{provider.name}, isolation level {isolation.level.value}: {isolation.reason}",
+        detail="; ".join(facts),
         fix=isolation.remedy,
     )
 

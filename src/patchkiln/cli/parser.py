@@ -120,6 +120,28 @@ def _add_sandbox(commands: _Commands) -> None:
         epilog=SANDBOX_EXIT_CODES,
         usage="patchkiln sandbox run [options] -- COMMAND ...",
     )
+    _add_sandbox_contents(parser)
+    parser.add_argument(
+        "--tty", action="store_true", help="run the command on this terminal, such as a shell"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=arguments.seconds, help="end the command after that"
+    )
+    parser.add_argument(
+        "--memory",
+        metavar="BYTES",
+        type=arguments.memory_bytes,
+        help="as bytes, or with K, M or G (default: 4G)",
+    )
+    parser.add_argument(
+        "--provider",
+        choices=("local", "e2b", "container"),
+        help="what makes the sandbox (default: the first of PATCHKILN_SANDBOX, else local)",
+    )
+    parser.add_argument("command", metavar="COMMAND", nargs=REMAINDER, help=argparse.SUPPRESS)
+
+
+def _add_sandbox_contents(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--workspace", metavar="DIR", help="copied in as the work directory, never written back"
     )
@@ -141,25 +163,6 @@ def _add_sandbox(commands: _Commands) -> None:
         default=[],
         help="a variable for the command, which gets none of yours",
     )
-    parser.add_argument(
-        "--tty", action="store_true", help="run the command on this terminal, such as a shell"
-    )
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=arguments.seconds, help="end the command after that"
-    )
-    parser.add_argument(
-        "--memory",
-        metavar="BYTES",
-        type=arguments.memory_bytes,
-        help="as bytes, or with K, M or G (default: 4G)",
-    )
-    parser.add_argument(
-        "--provider",
-        choices=("local", "e2b", "container"),
-        default="local",
-        help="what makes the sandbox (default: local)",
-    )
-    parser.add_argument("command", metavar="COMMAND", nargs=REMAINDER, help=argparse.SUPPRESS)
 
 
 def _add_runs(commands: _Commands) -> None:

@@ -32,7 +32,7 @@ from patchkiln.ports.sandbox import (
     SandboxSpec,
     new_sandbox_id,
 )
-from patchkiln.settings import load_settings
+from patchkiln.settings import SERVED_SANDBOXES, load_settings
 
 UNLIMITED_BYTES = sys.maxsize
 STREAMS = {"stdout": 1, "stderr": 2}
@@ -76,14 +76,15 @@ def _workspace(name: str | None) -> Path | None:
 
 
 async def _run(arguments: Namespace, command: Sequence[str], workspace: Path | None) -> int:
-    if arguments.provider != "local":
-        raise SandboxUnavailable(
-            f"This version does not serve the provider '{arguments.provider}'.",
-            remedy="Leave --provider out: the local sandbox needs no account and no daemon.",
-        )
     settings = load_settings()
-    async with open_sandboxes(settings) as provider:
-        sandbox = await _made(provider, arguments, settings.network_allow)
+    name = arguments.provider or settings.sandbox[0]
+    if name not in SERVED_SANDBOXES:
+        raise SandboxUnavailable(
+            f"This version does not serve the provider '{name}'.",
+            remedy=f"Choose --provider {' or '.join(SERVED_SANDBOXES)}.",
+        )
+    async with open_sandboxes(settings, (name,)) as providers:
+        sandbox = await _made(providers[name], arguments, settings.network_allow)
         try:
             if workspace is not None:
                 await copy_in(sandbox, workspace)

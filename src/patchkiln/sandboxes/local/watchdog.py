@@ -13,8 +13,8 @@ from patchkiln.sandboxes.local.census import Entry, entries
 CALM_S = 0.2
 ALERT_S = 0.02
 _ALERT_SHARE = 0.5
-# All that can be written but shared memory lies on one disk; bubblewrap's boxes have more.
-FILE_SYSTEMS = ["/tmp", "/dev/shm"]  # noqa: S108 - inside the box
+# All that can be written but shared memory lies on one disk.
+_FILE_SYSTEMS = ("/tmp", "/dev/shm")  # noqa: S108 - inside the box
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SHARED_SEGMENT_RSS = -2  # the column "rss" of /proc/sysvipc/shm, from its end
 
@@ -48,7 +48,7 @@ def used_bytes() -> int:
 
 
 def _file_bytes() -> int:
-    return sum(map(_used_bytes, FILE_SYSTEMS)) + _shared_segment_bytes()
+    return sum(map(_used_bytes, _FILE_SYSTEMS)) + _shared_segment_bytes()
 
 
 def _resident_bytes() -> Iterator[tuple[Entry, int]]:
