@@ -151,9 +151,8 @@ async def test_the_value_is_nowhere_inside(
         inside = (await run(open_box.box, "sh", "-c", script)).stdout.decode(errors="replace")
         assert "CERTIFICATE" in inside
         assert not re.search("horse|PRIVATE KEY", seen + inside + repr(open_box.refused))
-        broken = replace(TOKEN, value=f"{SECRET}\r\nX-Smuggled: x")
-        policy = NetworkPolicy(rules=(rule("api.example", secured.port, credential=broken),))
-        await open_box.box.set_network(policy)
+    broken = replace(TOKEN, value=f"{SECRET}\r\nX-Smuggled: x")
+    async with reaching(provider, rule("api.example", secured.port, credential=broken)) as open_box:
         answer = await open_box.curl(f"https://api.example:{secured.port}/")
         assert "horse" not in answer
         assert "reached" not in answer

@@ -87,7 +87,7 @@ def test_a_hidden_name_is_told() -> None:
 
 def two_names(hello: bytes) -> bytes:
     """Send a second list of names."""
-    return with_extension(hello, 0, b"\x00\x0a\x00\x00\x07evil.org")
+    return with_extension(hello, 0, b"\x00\x0b\x00\x00\x08evil.org")
 
 
 FORGERIES: dict[str, Callable[[bytes], bytes]] = {

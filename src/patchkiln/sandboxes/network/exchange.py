@@ -55,16 +55,14 @@ async def serve_requests(
     dialled: list[Stream] = [first]
 
     async def act(request: Request) -> None:
-        # By the rule as it is now: it may have changed since the last request.
-        now = passage.guard.admit(target.name, target.port)
-        path = _path(request, now)
+        path = _path(request, target)
         if dialled:
             outside = dialled.pop()
         else:
-            plain = await passage.dial(now)
+            plain = await passage.dial(target)
             outside = plain if secure is None else await secure(plain)
         try:
-            await forward(request, path, now, outside)
+            await forward(request, path, target, outside)
         except Unreachable as error:
             # As if the program had the host itself at the other end.
             raise ConnectionResetError from error
