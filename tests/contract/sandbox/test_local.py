@@ -323,3 +323,22 @@ async def test_a_full_disk_of_the_host_refuses_boxes_and_recovers(tmp_path: Path
         await local.close()
     finally:
         syscalls.unmount(str(disk))
+
+
+async def test_a_snapshot_may_go_while_it_is_used(local: LocalSandboxes) -> None:
+    """Who is making a sandbox from it then gets a whole one, or learns that it is gone."""
+    for turns in range(4):
+        box = await make(local)
+        await text(box, "echo kept >f")
+        snapshot = await box.snapshot()
+        await box.destroy()
+        making = asyncio.create_task(make(local, base=snapshot))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await local.remove_snapshot(snapshot.id)
+        try:
+            child = await making
+        except SandboxNotFound:
+            continue
+        assert await text(child, "cat f") == "kept"
+        await child.destroy()

@@ -53,6 +53,8 @@ class Household:
             generation = await self._maker.make(spec, origin, name=spec.id)
         except BaseException:
             self._names.discard(spec.id)
+            # A snapshot that was removed meanwhile: its layers could be gone.
+            self._origin(spec)
             raise
         sandbox = LocalSandbox(spec, generation, self, own_python=self._maker.tools.own_python)
         self._alive[spec.id] = sandbox
