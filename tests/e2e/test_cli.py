@@ -222,6 +222,7 @@ def test_doctor_finds_a_machine_that_can_run(env: dict[str, str]) -> None:
     found = {finding["name"]: finding for finding in answer["findings"]}
     assert {"sandbox", "others", "git", "store", "data", "model"} == set(found)
     assert "isolation level L" in found["sandbox"]["text"]
+    assert "made by: the server" in found["sandbox"]["detail"].splitlines()
     assert found["model"]["state"] == "off"
     assert b"A run can start." in patchkiln("doctor", env=env).stdout
 

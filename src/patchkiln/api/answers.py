@@ -94,11 +94,12 @@ class HealthAnswer(BaseModel):
 
 
 class SandboxAnswer(BaseModel):
-    """How far the sandbox isolates by its own test, why no further, and the fix."""
+    """How far the sandbox isolates by its own test, why no further, the fix, and the findings."""
 
     level: str
     reason: str
     remedy: str
+    facts: dict[str, str]
 
 
 class ReadyAnswer(BaseModel):
@@ -181,6 +182,7 @@ def ready_answer(readiness: Readiness) -> dict[str, JsonValue]:
             "level": isolation.level.value,
             "reason": isolation.reason,
             "remedy": isolation.remedy,
+            "facts": dict(isolation.facts),
         },
         "agents": list(readiness.agents),
     }

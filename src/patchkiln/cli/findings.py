@@ -88,7 +88,7 @@ def _isolation(provider: SandboxProvider, isolation: Isolation, *, first: bool) 
         name="sandbox",
         state=states.get(isolation.level, State.LIMITED),
         text=f"{provider.name}, isolation level {isolation.level.value}: {isolation.reason}",
-        detail="; ".join(facts),
+        detail="\n".join(facts),
         fix=isolation.remedy,
     )
 

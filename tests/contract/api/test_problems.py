@@ -150,7 +150,7 @@ async def test_ready_shows_every_part(server: StagedServer) -> None:
     assert answer.json() == {
         "ready": True,
         "store": "ok",
-        "sandbox": {"level": "L3", "reason": "every test passed", "remedy": ""},
+        "sandbox": {"level": "L3", "reason": "every test passed", "remedy": "", "facts": {}},
         "agents": [],
     }
 
@@ -160,7 +160,10 @@ async def test_a_server_that_cannot_isolate_is_not_ready_and_says_the_fix(
 ) -> None:
     """503 as a problem, with the same details."""
     server.stage.sandboxes.result = Isolation(
-        level=IsolationLevel.NONE, reason="No namespaces.", remedy="sysctl x=1"
+        level=IsolationLevel.NONE,
+        reason="No namespaces.",
+        remedy="sysctl x=1",
+        facts={"kernel": "Linux 4.4"},
     )
     answer = await server.client.get("/ready")
     body = answer.json()
@@ -172,7 +175,12 @@ async def test_a_server_that_cannot_isolate_is_not_ready_and_says_the_fix(
         "sysctl x=1",
     )
     assert body["ready"] is False
-    assert body["sandbox"] == {"level": "none", "reason": "No namespaces.", "remedy": "sysctl x=1"}
+    assert body["sandbox"] == {
+        "level": "none",
+        "reason": "No namespaces.",
+        "remedy": "sysctl x=1",
+        "facts": {"kernel": "Linux 4.4"},
+    }
 
 
 async def test_a_server_without_its_store_is_not_ready(
