@@ -28,14 +28,15 @@ _MODES = {WORKSPACE: 0o755, HOME: 0o700, "/tmp": 0o1777}  # noqa: S108 - inside 
 class AgentPlan(TypedDict):
     """What the server tells PID 1: limits, lent directories, and whether it watches memory.
 
-    ``site`` says where Python finds lent packages. ``addresses`` stand for hosts outside, and
-    ``places`` are the sockets to pass out at birth.
+    ``own_kernel``: it runs on gVisor's. ``site`` says where Python finds lent packages.
+    ``addresses`` stand for hosts outside, and ``places`` are the sockets to pass out at birth.
     """
 
     limits: LimitsPlan
     mounts: list[MountPlan]
     site: SitePlan | None
     watches: bool
+    own_kernel: bool
     addresses: list[str]
     places: list[Place]
 
@@ -73,15 +74,23 @@ class _Agent:
     def _steps(self) -> Iterator[tuple[str, Callable[[], object]]]:
         counted = not self._plan["watches"]
         yield "descriptors", self._close_others
-        yield "loopback", lambda: loopback.bring_up(self._plan["addresses"])
+        # Up it is already; gVisor lets nobody set it so again.
+        if self._plan["addresses"]:
+            yield "loopback", lambda: loopback.bring_up(self._plan["addresses"])
         yield "listeners", self._pass_out_sockets
         yield "identity", _take_identity
         yield "out-of-memory score", self._take_oom_score
         yield "packages", self._point_to_packages
-        yield "resource limits", lambda: hardening.set_resource_limits(self._plan["limits"])
-        yield "capabilities", hardening.drop_privileges
+        yield "resource limits", self._set_limits
+        yield "capabilities", self._drop_privileges
         yield "landlock", lambda: hardening.restrict_files(self._plan["mounts"])
         yield "seccomp", lambda: hardening.filter_system_calls(counted=counted)
+
+    def _set_limits(self) -> None:
+        hardening.set_resource_limits(self._plan["limits"], lenient=self._plan["own_kernel"])
+
+    def _drop_privileges(self) -> None:
+        hardening.drop_privileges(lenient=self._plan["own_kernel"])
 
     def _pass_out_sockets(self) -> None:
         opened = [open_place(Place(*place)) for place in self._plan["places"]]

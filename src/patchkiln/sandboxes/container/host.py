@@ -8,6 +8,7 @@ from patchkiln.sandboxes.container.diagnosis import check_version
 from patchkiln.sandboxes.container.engine import Engine
 
 _PODMAN = "Podman"
+_GVISOR = "runsc"
 _MAX_WORD_CHARS = 60
 
 
@@ -23,6 +24,11 @@ class Host:
     image: str | None
     bounds_memory: bool
     bounds_processes: bool
+
+    @property
+    def own_kernel(self) -> bool:
+        """Tell whether its runtime is gVisor, whose kernel stands before the machine's."""
+        return self.runtime.startswith(_GVISOR)
 
     @property
     def asks_for_runtime(self) -> bool:

@@ -31,8 +31,8 @@ class Ground:
     """What all containers of a provider share.
 
     ``own_image`` names the operator's; ``mounts`` are host directories by where they are shown;
-    ``python`` runs PID 1, and ``site`` says where it finds lent packages; ``bounds_memory`` and
-    ``bounds_processes``: the engine's control groups do.
+    ``python`` runs PID 1, and ``site`` says where it finds lent packages; ``own_kernel``: that of
+    gVisor; ``bounds_memory`` and ``bounds_processes``: the engine's control groups do.
     """
 
     image: str
@@ -43,6 +43,7 @@ class Ground:
     mounts: Mapping[str, Path] = field(default_factory=dict[str, Path])
     site: SitePlan | None = None
     runtime: str | None = None
+    own_kernel: bool = False
     bounds_memory: bool = False
     bounds_processes: bool = False
 

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
-from patchkiln.errors import SandboxLost, SandboxUnavailable
+from patchkiln.errors import SandboxLost, SandboxUnavailable, SandboxUnsupported
 from patchkiln.ports.sandbox import SandboxSpec
 from patchkiln.sandboxes.container.agent import AgentPlan
 from patchkiln.sandboxes.container.diagnosis import explain, explain_silence
@@ -60,6 +60,11 @@ class ContainerMaker:
                 f"There is a sandbox {spec.id} already.",
                 remedy="Give each sandbox an id of its own.",
             )
+        if ground.own_kernel and spec.network.rules:
+            raise SandboxUnsupported(
+                "A sandbox on gVisor's kernel has no network: it can pass no socket out.",
+                remedy="Run it without network, or leave PATCHKILN_CONTAINER_RUNTIME empty.",
+            )
         self._names.add(spec.id)
         try:
             line, born = await self._begin(engine, ground, spec, base)
@@ -75,7 +80,7 @@ class ContainerMaker:
             on_refused=spec.on_refused,
         )
         sandbox = ContainerSandbox(
-            spec, channel, network, Behind(ground.env, self._workshop, engine, base.size_bytes)
+            spec, channel, network, Behind(ground, self._workshop, engine, base.size_bytes)
         )
         self.alive[spec.id] = sandbox
         try:
@@ -162,6 +167,7 @@ def _agent_plan(ground: Ground, machine: Machine) -> AgentPlan:
         "mounts": mounts,
         "site": ground.site,
         "watches": not ground.bounds_memory,
+        "own_kernel": ground.own_kernel,
         "addresses": literal_addresses(machine.network),
         "places": list(places_of(machine.network)),
     }

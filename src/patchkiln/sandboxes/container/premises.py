@@ -52,6 +52,7 @@ async def prepare(data_dir: Path, place: Path, wishes: Wishes) -> Premises:
         python="python3",
         env=environment(own_python=False),
         runtime=wishes.runtime if host.asks_for_runtime else None,
+        own_kernel=host.own_kernel,
         bounds_memory=host.bounds_memory,
         bounds_processes=host.bounds_processes,
     )

@@ -1,7 +1,7 @@
 """One sandbox in a container, seen from the server: a line to PID 1, and the engine behind it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -10,7 +10,7 @@ from patchkiln.domain.patch import Patch
 from patchkiln.ports.execution import capture
 from patchkiln.ports.sandbox import SandboxMetrics, SandboxSpec, Snapshot
 from patchkiln.sandboxes.container.engine import Engine, EngineError
-from patchkiln.sandboxes.container.machine import DISKS
+from patchkiln.sandboxes.container.machine import DISKS, Ground
 from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.lined import LinedSandbox
@@ -47,7 +47,7 @@ class Workshop(Protocol):
 class Behind(NamedTuple):
     """What stands behind a sandbox; ``base_bytes``: what its workspace took before any change."""
 
-    env: Mapping[str, str]
+    ground: Ground
     workshop: Workshop
     engine: Engine
     base_bytes: int
@@ -60,12 +60,13 @@ class ContainerSandbox(LinedSandbox):
         self, spec: SandboxSpec, channel: Channel, network: SandboxNetwork, behind: Behind
     ) -> None:
         """Take what it was made from, the line to PID 1, its network and what stands behind it."""
-        super().__init__(spec.id, channel, env=behind.env, give_end=_give_end)
+        super().__init__(spec.id, channel, env=behind.ground.env, give_end=_give_end)
         self.spec = spec
         self.base_bytes = behind.base_bytes
         self._network = network
         self._workshop = behind.workshop
         self._engine = behind.engine
+        self._counted = behind.ground.bounds_memory
 
     def work_inside(self) -> LinedSandbox:
         """Return a way in for the server's own commands, while all other calls wait."""
@@ -102,7 +103,8 @@ class ContainerSandbox(LinedSandbox):
     async def metrics(self) -> SandboxMetrics:
         """Return what the engine's control groups count; without them, PID 1's word."""
         self._raise_if_lost()
-        stats = await self._statistics()
+        # An engine without control groups of its own counts more than the container.
+        stats = await self._statistics() if self._counted else None
         nanoseconds = _number(stats, "cpu_stats", "cpu_usage", "total_usage")
         cpu_ms = None if nanoseconds is None else nanoseconds // _NS_PER_MS
         memory = _number(stats, "memory_stats", "usage")

@@ -26,8 +26,11 @@ def name_machine() -> None:
         return
 
 
-def set_resource_limits(limits: LimitsPlan) -> None:
-    """Set the limits of each process; that on processes counts all of the box's user together."""
+def set_resource_limits(limits: LimitsPlan, *, lenient: bool = False) -> None:
+    """Set the limits of each process; that on processes counts all of the box's user together.
+
+    ``lenient``: a kernel may lack some of them, as gVisor's does.
+    """
     wanted = {
         resource.RLIMIT_CORE: _NO_CORE_BYTES,
         resource.RLIMIT_FSIZE: limits["file_bytes"],
@@ -39,12 +42,19 @@ def set_resource_limits(limits: LimitsPlan) -> None:
     for limit, value in wanted.items():
         _, hard = resource.getrlimit(limit)
         bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (bounded, bounded))
+        try:
+            resource.setrlimit(limit, (bounded, bounded))
+        except ValueError:
+            if not lenient:
+                raise
 
 
-def drop_privileges() -> None:
-    """Give up all capabilities and the way back to them; hide this process from its children."""
-    syscalls.clear_capabilities()
+def drop_privileges(*, lenient: bool = False) -> None:
+    """Give up all capabilities and the way back to them; hide this process from its children.
+
+    ``lenient``: a kernel may lack the ambient set, as gVisor's does.
+    """
+    syscalls.clear_capabilities(ambient=not lenient)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 

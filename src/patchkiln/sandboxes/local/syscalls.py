@@ -231,10 +231,11 @@ def drop_bounding_set() -> None:
     next(capability for capability in count() if drop(capability, 0, 0, 0) < 0)
 
 
-def clear_capabilities() -> None:
+def clear_capabilities(*, ambient: bool = True) -> None:
     """Give up every capability, for good: the bounding and ambient sets, then the process's own."""
     drop_bounding_set()
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    if ambient:
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("<Ii", _LINUX_CAPABILITY_VERSION_3, 0)
     _syscall("capset", _OLD_NUMBERS[MACHINE]["capset"], header, b"\0" * _CAPABILITY_BYTES)
 

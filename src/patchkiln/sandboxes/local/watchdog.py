@@ -7,14 +7,18 @@ the files in memory. Between two looks a box may grow past its limit for a momen
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache
 
+from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.census import Entry, entries
+from patchkiln.sandboxes.local.layout import HOME, WORKSPACE
 
 CALM_S = 0.2
 ALERT_S = 0.02
 _ALERT_SHARE = 0.5
-# All that can be written but shared memory lies on one disk.
-_FILE_SYSTEMS = ("/tmp", "/dev/shm")  # noqa: S108 - inside the box
+# In a box all that can be written but shared memory lies on one disk, in a container on several.
+_PLACES = ("/tmp", "/dev/shm", HOME, WORKSPACE)  # noqa: S108 - inside the box
+_TMPFS = 0x01021994
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SHARED_SEGMENT_RSS = -2  # the column "rss" of /proc/sysvipc/shm, from its end
 
@@ -48,7 +52,21 @@ def used_bytes() -> int:
 
 
 def _file_bytes() -> int:
-    return sum(map(_used_bytes, _FILE_SYSTEMS)) + _shared_segment_bytes()
+    return sum(map(_used_bytes, _disks())) + _shared_segment_bytes()
+
+
+@cache
+def _disks() -> tuple[str, ...]:
+    """Return a place on each disk in memory; what is no such disk lies on one of them."""
+    disks: dict[int, str] = {}
+    for place in _PLACES:
+        descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if syscalls.file_system_type(descriptor) == _TMPFS:
+                disks.setdefault(os.fstat(descriptor).st_dev, place)
+        finally:
+            os.close(descriptor)
+    return tuple(disks.values())
 
 
 def _resident_bytes() -> Iterator[tuple[Entry, int]]:
