@@ -14,6 +14,7 @@ import pytest_asyncio
 from patchkiln.errors import SandboxLost, SandboxNotFound, SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, new_sandbox_id
 from patchkiln.sandboxes.local import household, syscalls
+from patchkiln.sandboxes.local.blanks import POOL_SIZE
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from tests.contract.sandbox.making import checkout_at, make, run, text
@@ -197,28 +198,45 @@ for place in ("/workspace", "/tmp", "/home/user"):
 
 
 def held_by(zygote: int) -> dict[str, int]:
-    """Return what a zygote has: mounts, descriptors, children."""
+    """Return what a zygote has: mounts, descriptors, children, control groups of boxes."""
     place = Path("/proc", str(zygote))
+    own = Path("/sys/fs/cgroup").glob(f"**/patchkiln-{zygote}-*")
     return {
         "mounts": len((place / "mountinfo").read_text().splitlines()),
         "descriptors": len(list((place / "fd").iterdir())),
-        "children": len((place / "task" / str(zygote) / "children").read_text().split()),
+        "children": len(children_of(zygote)),
+        "groups": len([path for group in own for path in group.iterdir() if path.is_dir()]),
     }
 
 
-def groups_of(zygote: int) -> list[Path]:
-    """Return the control groups of a zygote's boxes."""
-    own = Path("/sys/fs/cgroup").glob(f"**/patchkiln-{zygote}-*")
-    return [path for group in own for path in group.iterdir() if path.is_dir()]
+def children_of(zygote: int) -> list[int]:
+    """Return the first processes of a zygote's boxes."""
+    place = Path("/proc", str(zygote), "task", str(zygote), "children")
+    return [int(pid) for pid in place.read_text().split()]
 
 
 async def settle(zygote: int, wanted: dict[str, int]) -> None:
     """Wait until a zygote has no more than before; freeing goes on behind the last answer."""
     for _ in range(500):
-        if held_by(zygote) == wanted and not groups_of(zygote):
+        if held_by(zygote) == wanted:
             return
         await asyncio.sleep(0.01)
-    assert (held_by(zygote), groups_of(zygote)) == (wanted, [])
+    assert held_by(zygote) == wanted
+
+
+async def waiting_blanks(zygote: int, besides: int = 0) -> list[int]:
+    """Wait until the zygote has made all that it makes beforehand; return their processes."""
+    for _ in range(3000):
+        if len(children_of(zygote)) == POOL_SIZE + besides:
+            break
+        await asyncio.sleep(0.01)
+    return children_of(zygote)[besides:]
+
+
+def own_kib(pid: int) -> int:
+    """Return what of a process's memory it shares with nobody."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
 async def lose(box: LocalSandbox) -> None:
@@ -246,6 +264,7 @@ async def test_nothing_accumulates_in_the_zygote(
     first = await local.create(SandboxSpec(id=new_sandbox_id()))
     zygote = first.generation.zygote.pid
     await first.destroy()
+    await waiting_blanks(zygote)
     before = held_by(zygote)
     boxes = await asyncio.gather(
         *(local.create(SandboxSpec(id=new_sandbox_id())) for _ in range(200))
@@ -276,6 +295,47 @@ async def test_nothing_accumulates_in_the_zygote(
     for turns in range(12):
         await give_up(local, turns / 1000)
     await settle(zygote, before)
+
+
+async def test_boxes_are_made_beforehand_and_used_once(local: LocalSandboxes) -> None:
+    """A box is one of those that waited, all of them are small, and each has one owner."""
+    first = await local.create(SandboxSpec(id=new_sandbox_id()))
+    zygote = first.generation.zygote.pid
+    await first.destroy()
+    used: set[int] = set()
+    for number in range(3):
+        blanks = await waiting_blanks(zygote)
+        assert not used & set(blanks)
+        assert len(blanks) == POOL_SIZE
+        assert max(map(own_kib, blanks)) <= 3 << 10
+        limits = SandboxLimits(disk_bytes=(8 + number) << 20, open_files=100 + number)
+        box = await make(local, limits=limits, env={"NUMBER": str(number)})
+        assert isinstance(box, LocalSandbox)
+        assert box.generation.pid in blanks
+        used.add(box.generation.pid)
+        told = await text(
+            box, "echo $NUMBER; ulimit -n; df -m --output=size . | tail -1; ls -A . /"
+        )
+        await text(box, "touch left /tmp/left ~/left")
+        expected = [str(number), str(100 + number), str(8 + number)]
+        assert told.split()[:3] == expected
+        assert "left" not in told
+        assert "scaffold" not in told
+        await box.destroy()
+
+
+async def test_a_blank_that_dies_is_replaced(local: LocalSandboxes) -> None:
+    """Killed while it waits, it is no box's; more boxes than wait can be had at once."""
+    first = await local.create(SandboxSpec(id=new_sandbox_id()))
+    zygote = first.generation.zygote.pid
+    for pid in await waiting_blanks(zygote, besides=1):
+        os.kill(pid, signal.SIGKILL)
+    boxes = await asyncio.gather(*(make(local) for _ in range(POOL_SIZE + 3)))
+    assert await asyncio.gather(*(text(box, "echo alive") for box in boxes)) == ["alive"] * len(
+        boxes
+    )
+    await asyncio.gather(*(box.destroy() for box in (first, *boxes)))
+    await waiting_blanks(zygote)
 
 
 async def test_a_killed_zygote_takes_its_snapshots_along(tmp_path: Path) -> None:

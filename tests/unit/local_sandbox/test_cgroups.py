@@ -77,7 +77,9 @@ def test_limits_are_written_where_there_is_such_a_setting(
             Path(path, name).touch()
 
     monkeypatch.setattr(os, "mkdir", make_group)
-    Cgroups(version, [str(tmp_path)]).create("box", LIMITS)
+    groups = Cgroups(version, [str(tmp_path)])
+    groups.create("box")
+    groups.limit("box", LIMITS)
     written = {path.name: path.read_text() for path in (tmp_path / "box").iterdir()}
     assert written == expected
 

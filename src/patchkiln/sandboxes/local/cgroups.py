@@ -41,9 +41,13 @@ class Doors(NamedTuple):
         for task in self.tasks:
             os.write(task, b"0")
 
+    def descriptors(self) -> list[int]:
+        """Return their descriptors."""
+        return [*self.tasks, *([] if self.directory is None else [self.directory])]
+
     def close(self) -> None:
         """Close them."""
-        for descriptor in (*self.tasks, *([] if self.directory is None else [self.directory])):
+        for descriptor in self.descriptors():
             os.close(descriptor)
 
 
@@ -69,17 +73,21 @@ class Cgroups:
         # Each hierarchy of version 1 has its own settings; swap is not everywhere.
         self._offered: dict[str, frozenset[str]] = {}
 
-    def create(self, name: str, limits: LimitsPlan) -> None:
-        """Make a box's groups with their limits."""
-        settings = _settings(self.version, limits)
+    def create(self, name: str) -> None:
+        """Make a box's groups."""
         for group in self._groups:
             place = f"{group}/{name}"
             os.mkdir(place)
             if group not in self._offered:
                 self._offered[group] = frozenset(os.listdir(place))
+
+    def limit(self, name: str, limits: LimitsPlan) -> None:
+        """Set a box's limits."""
+        settings = _settings(self.version, limits)
+        for group in self._groups:
             for setting, value in settings.items():
                 if setting in self._offered[group]:
-                    write(f"{place}/{setting}", str(value))
+                    write(f"{group}/{name}/{setting}", str(value))
 
     def open(self, name: str) -> "Doors":
         """Open the ways into a box's groups."""

@@ -1,49 +1,51 @@
 """What a box may write: its layer, alone or above those of a chain and a base.
 
 A place with nothing below it is a part of the layer itself, which is as fast as memory; an overlay
-joins the others.
+joins the others. All of them come to the box as detached mounts, and stand on a scaffold until the
+box is made from them.
 """
 
 import os
+from collections.abc import Sequence
 
 from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.flatten import SOURCES, TARGET
-from patchkiln.sandboxes.local.layers import LAYERS
-from patchkiln.sandboxes.local.layout import BASE, HOME, WORKSPACE
+from patchkiln.sandboxes.local.layout import BASE, HOME, SCAFFOLD, WORKSPACE
 from patchkiln.sandboxes.local.plan import BoxPlan, SitePlan
-from patchkiln.sandboxes.local.rootfs import PRIVATE, ROOT
+from patchkiln.sandboxes.local.rootfs import PRIVATE
 from patchkiln.sandboxes.local.template import READ_ONLY
 
-LOWER = "lower"
 _SCRATCH = {"home": HOME, "tmp": "/tmp"}  # noqa: S108 - inside the box
+_BASE = f"{SCAFFOLD}/base"
+
+
+def attach_layers(layers: Sequence[int]) -> None:
+    """Put the box's own layer, and then those of the chain, on the scaffold."""
+    for number, layer in enumerate(layers):
+        os.mkdir(_place(number))
+        syscalls.attach_mount(layer, _place(number))
 
 
 def mount_workspace(plan: BoxPlan, base: int | None) -> None:
     """Mount the workspace above the chain and the base's mount."""
     below = _chain(plan, "workspace")
     if base is not None:
-        below.append(_attach_base(plan, base))
+        # Who looks at the base by itself finds it beside the workspace.
+        place = _BASE if plan["purpose"] == "work" else BASE
+        os.mkdir(place)
+        syscalls.attach_mount(base, place)
+        below.append(place)
     if plan["purpose"] == "flatten":
         _show_layers(plan)
     else:
-        _mount_area(plan, "workspace", WORKSPACE, below)
-
-
-def _attach_base(plan: BoxPlan, base: int) -> str:
-    """Attach the base where it is to be seen, else outside of the root that is being made."""
-    place = LOWER
-    if plan["purpose"] != "work":
-        place = f"{ROOT}{BASE}"
-        os.mkdir(place)
-    syscalls.attach_mount(base, place)
-    return place
+        _mount_area("workspace", WORKSPACE, below)
 
 
 def mount_scratch(plan: BoxPlan) -> None:
     """Mount /tmp and the home directory, and tell Python of the lent packages."""
     for area, place in _SCRATCH.items():
         below = _chain(plan, area) if plan["purpose"] == "work" else []
-        _mount_area(plan, area, place, below)
+        _mount_area(area, place, below)
     site = plan["site"]
     if site is not None and not plan["chain"]:
         _tell_python(site)
@@ -51,18 +53,17 @@ def mount_scratch(plan: BoxPlan) -> None:
 
 def _show_layers(plan: BoxPlan) -> None:
     """Show the layers of the chain, and the box's own as a whole, to what joins them."""
-    for number, layer in enumerate(plan["chain"]):
-        place = f"{ROOT}{SOURCES}/{number}"
+    for number in range(len(plan["chain"])):
+        place = f"{SOURCES}/{number}"
         os.makedirs(place)
-        syscalls.bind(f"{LAYERS}/{layer}", place)
+        syscalls.bind(_place(number + 1), place)
         syscalls.set_mount_attributes(place, READ_ONLY)
-    os.mkdir(f"{ROOT}{TARGET}")
-    syscalls.bind(f"{LAYERS}/{plan['name']}", f"{ROOT}{TARGET}")
+    os.mkdir(TARGET)
+    syscalls.bind(_place(0), TARGET)
 
 
-def _mount_area(plan: BoxPlan, area: str, place: str, below: list[str]) -> None:
-    target = f"{ROOT}{place}"
-    own = f"{LAYERS}/{plan['name']}/{area}"
+def _mount_area(area: str, target: str, below: list[str]) -> None:
+    own = f"{_place(0)}/{area}"
     if not below:
         syscalls.bind(f"{own}/upper", target)
         return
@@ -72,11 +73,16 @@ def _mount_area(plan: BoxPlan, area: str, place: str, below: list[str]) -> None:
 
 
 def _chain(plan: BoxPlan, area: str) -> list[str]:
-    return [f"{LAYERS}/{layer}/{area}/upper" for layer in plan["chain"]]
+    return [f"{_place(number)}/{area}/upper" for number in range(1, len(plan["chain"]) + 1)]
+
+
+def _place(number: int) -> str:
+    """Return the place of a layer on the scaffold; the box's own is the first."""
+    return f"{SCAFFOLD}/{number}"
 
 
 def _tell_python(site: SitePlan) -> None:
-    place = f"{ROOT}{HOME}"
+    place = HOME
     for name in (".local", "lib", f"python{site['version']}", "site-packages"):
         place = f"{place}/{name}"
         os.mkdir(place)

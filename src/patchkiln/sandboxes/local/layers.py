@@ -52,6 +52,10 @@ class Layers:
             self._make_area(f"{place}/{area}/upper", mode)
             self._make_area(f"{place}/{area}/work", 0o700)
 
+    def detach(self, box: str) -> list[int]:
+        """Return descriptors of detached mounts of what a box holds, its own layer first."""
+        return [syscalls.clone_mount(f"{LAYERS}/{layer}") for layer in self._held[box]]
+
     def hold(self, holder: str, layers: Sequence[str]) -> None:
         """Keep layers until the holder lets go of them. Raises `OSError` for one that is gone."""
         for layer in layers:

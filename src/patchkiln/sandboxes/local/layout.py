@@ -14,3 +14,5 @@ BOX_GID = 1000
 # nothing but what boxes made. 65534 is "nobody", with whom other software shares files.
 HOST_UID = 65533
 HOST_GID = 65533
+# Where what a box is made from stands until it is made.
+SCAFFOLD = "/scaffold"

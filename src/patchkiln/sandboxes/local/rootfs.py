@@ -4,11 +4,12 @@ The working directory is the zygote's staging directory, in the box's copy of th
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 
 from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.layers import inodes
-from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID
+from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, SCAFFOLD
 from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan
 from patchkiln.sandboxes.local.template import READ_ONLY, TEMPLATE
 
@@ -34,7 +35,7 @@ PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 def make_root() -> None:
     """Mount an empty root and make the places of all that follows."""
     syscalls.mount("root", ROOT, "tmpfs", PRIVATE, "mode=755,size=1m")
-    for name in _OWN_DIRECTORIES:
+    for name in (*_OWN_DIRECTORIES, SCAFFOLD.lstrip("/")):
         os.mkdir(f"{ROOT}/{name}")
     for name, target in _OWN_LINKS.items():
         os.symlink(target, f"{ROOT}/{name}")
@@ -91,28 +92,40 @@ def _set(path: str, value: int, *, required: bool) -> None:
         os.close(file)
 
 
-def mount_own_devices(limits: LimitsPlan) -> None:
-    """Mount private terminals, the box's own whoever opens them, and shared memory."""
+def mount_terminals() -> None:
+    """Mount private terminals, the box's own whoever opens them."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     options = f"newinstance,ptmxmode=0666,mode=620,uid={BOX_UID},gid={BOX_GID}"
     syscalls.mount("devpts", f"{ROOT}/dev/pts", "devpts", flags, options)
-    size = limits["shm_bytes"]
-    options = f"mode=1777,size={size},nr_inodes={inodes(size)}"
-    place = f"{ROOT}/dev/shm"  # noqa: S108 - inside the box
-    syscalls.mount("tmpfs", place, "tmpfs", PRIVATE, options)
-
-
-def attach_mounts(plan: BoxPlan, mounts: list[int]) -> None:
-    """Attach the host directories of the plan."""
-    for mount, descriptor in zip(plan["mounts"], mounts, strict=True):
-        target = f"{ROOT}{mount['target']}"
-        os.makedirs(target, exist_ok=True)
-        syscalls.attach_mount(descriptor, target)
 
 
 def enter_root() -> None:
     """Make it the root, and the only thing that is left of the host's tree."""
+    syscalls.mount("scaffold", f"{ROOT}{SCAFFOLD}", "tmpfs", PRIVATE, "mode=700,size=64k")
     os.chdir(ROOT)
     syscalls.pivot_root_here()
+
+
+def mount_shared_memory(limits: LimitsPlan) -> None:
+    """Mount the memory that processes share by name."""
+    size = limits["shm_bytes"]
+    options = f"mode=1777,size={size},nr_inodes={inodes(size)}"
+    syscalls.mount("tmpfs", "/dev/shm", "tmpfs", PRIVATE, options)  # noqa: S108 - inside the box
+
+
+def attach_mounts(plan: BoxPlan, mounts: Sequence[int]) -> None:
+    """Attach the host directories of the plan."""
+    for mount, descriptor in zip(plan["mounts"], mounts, strict=True):
+        os.makedirs(mount["target"], exist_ok=True)
+        syscalls.attach_mount(descriptor, mount["target"])
+
+
+def close_root() -> None:
+    """Take the scaffold down, and seal the root.
+
+    All at once: to unmount waits for every processor.
+    """
+    syscalls.unmount(SCAFFOLD)
+    os.rmdir(SCAFFOLD)
     attributes = syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID
     syscalls.set_mount_attributes("/", attributes, recursive=False)

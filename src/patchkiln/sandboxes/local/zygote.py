@@ -15,26 +15,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from patchkiln.sandboxes.local import bringup, hostmounts, syscalls, wire
+from patchkiln.sandboxes.local.blanks import Blank, Blanks
 from patchkiln.sandboxes.local.cgroups import Cgroups, Usage
-from patchkiln.sandboxes.local.disk import LOWER
 from patchkiln.sandboxes.local.hierarchies import find_cgroups
 from patchkiln.sandboxes.local.layers import LAYERS, Layers
-from patchkiln.sandboxes.local.layout import BOX_GID, BOX_UID, HOST_GID, HOST_UID
+from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.plan import BoxPlan
 from patchkiln.sandboxes.local.rootfs import ROOT
 from patchkiln.sandboxes.local.template import build_template
 
 _Step: TypeAlias = tuple[str, Callable[[], object]]
 
-_NAMESPACES = (
-    syscalls.CLONE_NEWUSER
-    | syscalls.CLONE_NEWNS
-    | syscalls.CLONE_NEWPID
-    | syscalls.CLONE_NEWNET
-    | syscalls.CLONE_NEWIPC
-    | syscalls.CLONE_NEWUTS
-)
 _NAME = "patchkiln-zygote"
+# Who asks for a box asks for the next one soon, and had better not wait for a blank.
+_IDLE_MS = 10
 _SIGNAL_BYTES = 4096
 _FAREWELL_S = 5.0
 
@@ -45,9 +39,14 @@ class _Box:
     def __init__(self, plan: BoxPlan) -> None:
         self.plan = plan
         self.name = plan["name"]
-        self.pid = 0
+        self.blank: Blank | None = None
         # Requests to destroy it, answered when its first process has been reaped.
         self.waiting: list[int] = []
+
+    @property
+    def pid(self) -> int:
+        """Return its first process's number, 0 where there is none yet."""
+        return 0 if self.blank is None else self.blank.pid
 
 
 class _Zygote:
@@ -58,6 +57,7 @@ class _Zygote:
         self._layers = Layers((HOST_UID, HOST_GID) if as_root else None)
         self._lent = hostmounts.Lent(as_root=as_root)
         self._boxes: dict[str, _Box] = {}
+        self.blanks = Blanks(cgroups, as_root=as_root)
 
     def handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
         try:
@@ -91,11 +91,13 @@ class _Zygote:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
+            self.blanks.forget(pid)
             if pid in living:
                 self._forget(living[pid])
 
     def end(self) -> None:
         """Kill every box and remove what is left of it."""
+        self.blanks.close()
         for box in self._boxes.values():
             self._kill(box)
         until = time.monotonic() + _FAREWELL_S
@@ -107,6 +109,7 @@ class _Zygote:
 
     def _create(self, request_id: int, plan: BoxPlan, control: int) -> None:
         box = _Box(plan)
+        box.blank = self.blanks.take(shared_proc=plan["shared_proc"])
         mounts: list[int] = []
         step = ""
         self._boxes[box.name] = box
@@ -125,14 +128,27 @@ class _Zygote:
     def _steps(self, box: _Box, mounts: list[int], control: int) -> Iterator[_Step]:
         plan = box.plan
         disk_bytes = plan["limits"]["disk_bytes"]
+        if box.blank is None:
+            yield from self._steps_to_blank(box)
         yield "layer", lambda: self._layers.make(box.name, plan["chain"], disk_bytes)
-        yield "cgroup", lambda: self._make_cgroup(box)
-        yield "mounts", lambda: self._detach_mounts(box.plan, mounts)
-        yield "clone", lambda: self._clone(box, mounts, control)
+        yield "cgroup", lambda: self._limit(box)
+        yield "layers", lambda: mounts.extend(self._layers.detach(box.name))
+        yield "mounts", lambda: self._detach_mounts(plan, mounts)
+        yield "birth", lambda: self._tell(box, control, mounts)
 
-    def _make_cgroup(self, box: _Box) -> None:
-        if self._cgroups is not None:
-            self._cgroups.create(box.name, box.plan["limits"])
+    def _steps_to_blank(self, box: _Box) -> Iterator[_Step]:
+        groups: list[str] = []
+        yield "cgroup", lambda: groups.append(self.blanks.make_group())
+
+        def clone() -> None:
+            shared_proc = box.plan["shared_proc"]
+            box.blank = self.blanks.make(groups[0], shared_proc=shared_proc)
+
+        yield "clone", clone
+
+    def _limit(self, box: _Box) -> None:
+        if self._cgroups is not None and box.blank is not None:
+            self._cgroups.limit(box.blank.group, box.plan["limits"])
 
     def _detach_mounts(self, plan: BoxPlan, mounts: list[int]) -> None:
         if plan["base"] is not None:
@@ -144,36 +160,18 @@ class _Zygote:
             else:
                 mounts.append(hostmounts.detach(source, writable=writable, as_root=self._as_root))
 
-    def _clone(self, box: _Box, mounts: list[int], control: int) -> None:
-        gate, opener = os.pipe2(os.O_CLOEXEC)
-        doors = None if self._cgroups is None else self._cgroups.open(box.name)
-        try:
-            box.pid = syscalls.clone_process(
-                _NAMESPACES, None if doors is None else doors.directory
-            )
-            if not box.pid:
-                os.close(opener)
-                base = None if box.plan["base"] is None else mounts.pop(0)
-                line = socket.socket(fileno=control)
-                bringup.become_box(bringup.Birth(box.plan, line, gate, base, mounts, doors))
-            self._release(box, opener)
-        finally:
-            os.close(gate)
-            os.close(opener)
-            if doors is not None:
-                doors.close()
-
-    def _release(self, box: _Box, opener: int) -> None:
-        """Say who the new process is, and let it go on."""
-        uid, gid = (HOST_UID, HOST_GID) if self._as_root else (0, 0)
-        hostmounts.write_id_maps(box.pid, (BOX_UID, uid), (BOX_GID, gid))
-        os.write(opener, b"!")
+    def _tell(self, box: _Box, control: int, mounts: list[int]) -> None:
+        """Tell the process that waits which box it is."""
+        if box.blank is not None:
+            bringup.send_birth(box.blank.line, box.plan, control, mounts)
+            box.blank.line.close()
 
     def _abandon(self, box: _Box) -> None:
-        if box.pid:
-            os.kill(box.pid, signal.SIGKILL)
-        else:
+        if box.blank is None:
             self._forget(box)
+        else:
+            box.blank.line.close()
+            os.kill(box.pid, signal.SIGKILL)
 
     def _destroy(self, request_id: int, name: str) -> None:
         box = self._boxes.get(name)
@@ -191,25 +189,33 @@ class _Zygote:
     def _freeze(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._cgroups is None:
             raise OSError(errno.ENOTSUP, "")
-        frozen = self._cgroups.freeze(request["name"], frozen=request["frozen"])
+        frozen = self._cgroups.freeze(self._group(request["name"]), frozen=request["frozen"])
         return {"event": "done", "frozen": frozen}
 
     def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["name"]
-        usage = Usage() if self._cgroups is None else self._cgroups.usage(name)
+        usage = Usage() if self._cgroups is None else self._cgroups.usage(self._group(name))
         used_bytes = self._layers.used_bytes(name)
         known = {counter: value for counter, value in usage._asdict().items() if value >= 0}
         return {"event": "done", "disk_bytes": used_bytes, **known}
 
+    def _group(self, name: str) -> str:
+        """Return the name of a box's control groups."""
+        box = self._boxes.get(name)
+        if box is None or box.blank is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return box.blank.group
+
     def _kill(self, box: _Box) -> None:
-        os.kill(box.pid, signal.SIGKILL)
-        if self._cgroups is not None:
-            self._cgroups.kill(box.name)
+        if box.blank is not None:
+            os.kill(box.blank.pid, signal.SIGKILL)
+            if self._cgroups is not None:
+                self._cgroups.kill(box.blank.group)
 
     def _forget(self, box: _Box) -> None:
         self._layers.release(box.name, in_use=False)
-        if self._cgroups is not None:
-            self._cgroups.remove(box.name)
+        if self._cgroups is not None and box.blank is not None:
+            self._cgroups.remove(box.blank.group)
         if self._boxes.get(box.name) is box:
             del self._boxes[box.name]
         for request_id in box.waiting:
@@ -264,7 +270,7 @@ def _enter_staging(staging: str) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     syscalls.mount("staging", staging, "tmpfs", syscalls.MS_NOSUID, "mode=755,size=16m")
     os.chdir(staging)
-    for place in (ROOT, LAYERS, hostmounts.LENT, LOWER):
+    for place in (ROOT, LAYERS, hostmounts.LENT):
         os.mkdir(place)
 
 
@@ -279,7 +285,10 @@ def _serve(control: socket.socket, zygote: _Zygote) -> None:
     # What boxes share with this process stays shared, as long as nobody counts its references.
     gc.freeze()
     while True:
-        for descriptor, _ in poll.poll():
+        ready = poll.poll(_IDLE_MS if zygote.blanks.wanted else None)
+        if not ready:
+            zygote.blanks.refill()
+        for descriptor, _ in ready:
             if descriptor == readable:
                 if signal.SIGTERM in os.read(readable, _SIGNAL_BYTES):
                     return

@@ -81,6 +81,16 @@ class ZygoteProcess:
         The descriptors are as many as the plan has places; what they are, the caller checks.
         Raises `StepFailed`, and `SandboxUnavailable` where the zygote is gone.
         """
+        try:
+            return await self._create(plan, start_s)
+        except StepFailed as failure:
+            if failure.step != "start" or failure.number:
+                raise
+        # One that was made beforehand may have been killed while it waited.
+        await self.destroy(plan["name"])
+        return await self._create(plan, start_s)
+
+    async def _create(self, plan: BoxPlan, start_s: float) -> tuple[socket.socket, list[int], int]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         descriptors: list[int] = []
         try:
