@@ -114,12 +114,12 @@ def forbid_namespaces() -> None:
 
 def filter_as_docker() -> None:
     """Install what Docker's default profile refuses to a container without CAP_SYS_ADMIN."""
-    _filter(_DOCKER_REFUSES, clone=True)
+    _filter(_DOCKER_REFUSES, clone=True, clone3=True)
 
 
 def filter_as_podman() -> None:
     """Install what Podman's default profile refuses."""
-    _filter(_BOTH_REFUSE, clone=False)
+    _filter(_BOTH_REFUSE, clone=False, clone3=False)
 
 
 def filter_as_advised() -> None:
@@ -127,7 +127,15 @@ def filter_as_advised() -> None:
     from patchkiln.sandboxes.local.diagnosis import DOCKER_CALLS  # noqa: PLC0415 - read late, as it is only here
 
     allowed = frozenset(DOCKER_CALLS)
-    _filter(_DOCKER_REFUSES - allowed, clone="clone" not in allowed)
+    refused = _DOCKER_REFUSES - allowed
+    _filter(refused, clone="clone" not in allowed, clone3="clone3" not in allowed)
+
+
+def filter_as_old_kernel() -> None:
+    """Do without mount_setattr, as before Linux 5.12; bubblewrap knows how to."""
+    column = 0 if syscalls.MACHINE == "x86_64" else 1
+    missing = _on(_NUMBERS["mount_setattr"][column], [(_RETURN, 0, 0, _FAIL | errno.ENOSYS)])
+    _install([(_LOAD, 0, 0, 0), *missing, (_RETURN, 0, 0, _ALLOW)])
 
 
 PREPARATIONS: dict[str, Callable[[str], None]] = {
@@ -143,6 +151,7 @@ _NARROWINGS: dict[str, Callable[[], None]] = {
     "docker": filter_as_docker,
     "podman": filter_as_podman,
     "advised": filter_as_advised,
+    "old kernel": filter_as_old_kernel,
 }
 
 
@@ -163,12 +172,13 @@ def narrow(names: Sequence[str]) -> None:
             _NARROWINGS[name]()
 
 
-def _filter(refused: frozenset[str], *, clone: bool) -> None:
+def _filter(refused: frozenset[str], *, clone: bool, clone3: bool) -> None:
     column = 0 if syscalls.MACHINE == "x86_64" else 1
     program = [(_LOAD, 0, 0, 0)]
     for name in sorted(refused):
         program += _on(_NUMBERS[name][column], [(_RETURN, 0, 0, _FAIL | errno.EPERM)])
-    program += _on(_CLONE3[column], [(_RETURN, 0, 0, _FAIL | errno.ENOSYS)])
+    if clone3:
+        program += _on(_CLONE3[column], [(_RETURN, 0, 0, _FAIL | errno.ENOSYS)])
     if clone:
         judged = [
             (_LOAD, 0, 0, 16),
@@ -177,7 +187,10 @@ def _filter(refused: frozenset[str], *, clone: bool) -> None:
             (_RETURN, 0, 0, _ALLOW),
         ]
         program += _on(_CLONE[column], judged)
-    program.append((_RETURN, 0, 0, _ALLOW))
+    _install([*program, (_RETURN, 0, 0, _ALLOW)])
+
+
+def _install(program: list[tuple[int, int, int, int]]) -> None:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.install_seccomp_filter(b"".join(struct.pack("<HBBI", *line) for line in program))
 

@@ -24,6 +24,7 @@ from patchkiln.ports.sandbox import (
     SandboxSpec,
     new_sandbox_id,
 )
+from patchkiln.sandboxes.local.maker import Maker
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.security import conditions
 
@@ -31,9 +32,9 @@ from tests.security import conditions
 class Driver:
     """Answers requests."""
 
-    def __init__(self, data_dir: Path) -> None:
-        """Take the provider's data directory."""
-        self._provider = LocalSandboxes(data_dir)
+    def __init__(self, data_dir: Path, maker: Maker | None) -> None:
+        """Take the provider's data directory, and who makes its namespaces."""
+        self._provider = LocalSandboxes(data_dir, maker)
         self._boxes: dict[str, Sandbox] = {}
         self._stalled: list[AsyncIterator[Chunk]] = []
 
@@ -156,9 +157,9 @@ def _checkout(path: Path) -> Checkout:
     )
 
 
-async def serve(data_dir: Path) -> None:
+async def serve(data_dir: Path, maker: Maker | None) -> None:
     """Answer until stdin ends."""
-    driver = Driver(data_dir)
+    driver = Driver(data_dir, maker)
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
             answer = await driver.answer(json.loads(line))
@@ -172,4 +173,4 @@ if __name__ == "__main__":
     if os.getuid() == 0:
         conditions.prepare(sys.argv[1], sys.argv[2:])
     conditions.narrow(sys.argv[2:])
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(Path(sys.argv[1]), Maker.BUBBLEWRAP if "bwrap" in sys.argv[2:] else None))

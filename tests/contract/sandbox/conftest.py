@@ -9,19 +9,22 @@ import pytest_asyncio
 
 from patchkiln.ports.sandbox import IsolationLevel, Sandbox, SandboxProvider
 from patchkiln.sandboxes.container.provider import ContainerSandboxes
+from patchkiln.sandboxes.local.maker import Maker
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests import podman
 from tests.contract.sandbox.making import make
 
+_MAKERS = {"local": Maker.SERVER, "local-bwrap": Maker.BUBBLEWRAP}
 
-@pytest_asyncio.fixture(params=["local", "container"], scope="package", loop_scope="package")
+
+@pytest_asyncio.fixture(params=[*_MAKERS, "container"], scope="package", loop_scope="package")
 async def provider(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[SandboxProvider]:
     """Lend a provider to all tests of this package: its start is the slow part."""
     data = tmp_path_factory.mktemp("data")
-    if request.param == "local":
-        local = LocalSandboxes(data)
+    if request.param in _MAKERS:
+        local = LocalSandboxes(data, _MAKERS[request.param])
         yield local
         await local.close()
         return

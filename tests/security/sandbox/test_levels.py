@@ -6,13 +6,14 @@ lacks, and then serves, as root or as an ordinary user.
 
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.security.machine import IDENTITIES, Box, Identity, Machine
+from tests.security.machine import IDENTITIES, Box, Identity, Machine, processes_in
 
 
 @contextmanager
@@ -23,7 +24,8 @@ def machine_under(identity: Identity, *conditions: str) -> Generator[Machine]:
     try:
         yield machine
     finally:
-        machine.close()
+        if machine.process.poll() is None:
+            machine.close()
         shutil.rmtree(data_dir)
         shutil.rmtree(f"{data_dir}-root", ignore_errors=True)
 
@@ -191,3 +193,65 @@ def test_useful_programs_work_at_level_one(shown: Box) -> None:
     assert shown.sh("git init -q . && git add -A && git status -s | wc -l") == "0"
     program = "int main() { return 7; }"
     assert shown.sh(f"echo '{program}' >a.c && (gcc a.c || cc a.c) && ./a.out; echo $?") == "7"
+
+
+def test_bubblewrap_steps_in_where_the_server_is_refused() -> None:
+    """Never in silence: the reason names it and why, a fact too, and the remedy is the server's."""
+    with machine_under("user", "old kernel") as machine:
+        found = machine.ask("isolation")
+        assert found["level"] == "L2", found
+        assert found["facts"]["made by"].startswith("bubblewrap")
+        assert "made by bubblewrap" in found["reason"]
+        assert "the server itself cannot" in found["reason"]
+        assert found["remedy"]
+
+
+@pytest.fixture(scope="module", params=IDENTITIES)
+def wrapped(request: pytest.FixtureRequest) -> Generator[Machine]:
+    """Lend a machine whose sandboxes bubblewrap makes."""
+    identity: Identity = "root" if request.param == "root" else "user"
+    with machine_under(identity, "bwrap") as machine:
+        yield machine
+
+
+def test_a_box_of_bubblewrap_is_closed(wrapped: Machine) -> None:
+    """No host file, no right, no namespace, no place of the base; the box's own user outside."""
+    base = wrapped.data_dir / "a-place-of-the-host"
+    base.mkdir()
+    (base / "kept").write_text("base\n", encoding="utf-8")
+    box = wrapped.box(base=base)
+    try:
+        assert box.sh("cat kept; echo mine >kept; cat kept") == "base\nmine"
+        assert (base / "kept").read_text(encoding="utf-8") == "base\n"
+        assert "a-place-of-the-host" not in box.sh("cat /proc/self/mountinfo; ls -a / /run")
+        assert box.sh("cat /etc/shadow /root/.profile 2>&1 | grep -vc such") == "0"
+        assert (
+            box.sh("grep -E 'CapEff|CapBnd' /proc/self/status | tr -d '0\\n\\t'")
+            == "CapEff:CapBnd:"
+        )
+        assert "denied" in box.sh("touch /dev/new /etc/new /usr/new /new").replace(
+            "Read-only file system", "denied"
+        )
+        outside = Path(f"/proc/{processes_in(box.namespace())[0]}/status").read_text()
+        assert f"Uid:\t{65533 if wrapped.identity == 'root' else wrapped.host_uid}\t" in outside
+        assert box.sh("unshare -U true; mount -t tmpfs x /tmp").count("not permitted") > 0
+    finally:
+        box.destroy()
+
+
+def test_nothing_of_a_box_of_bubblewrap_survives(wrapped: Machine) -> None:
+    """Neither destruction nor a killed server leaves a daemon that left session and parent."""
+    box = wrapped.box()
+    box.sh("(setsid sh -c 'trap \"\" TERM HUP; sleep 7777' >/dev/null 2>&1 &)")
+    namespace = box.namespace()
+    assert processes_in(namespace)
+    box.destroy()
+    assert not processes_in(namespace)
+    with machine_under(wrapped.identity, "bwrap") as other:
+        namespace = other.box().namespace()
+        assert processes_in(namespace)
+        other.kill()
+        until = time.monotonic() + 20
+        while processes_in(namespace) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not processes_in(namespace)

@@ -150,6 +150,8 @@ def test_a_profile_that_forbids_mounts_is_named() -> None:
         ("clone", errno.ENOSPC, "6.12.0", "limit is used up", "max_user_namespaces"),
         ("clone", errno.EINVAL, "6.12.0", "no user namespaces", "CONFIG_PID_NS"),
         ("seccomp", errno.EINVAL, "6.12.0", "seccomp", "CONFIG_SECCOMP_FILTER"),
+        ("bubblewrap", errno.ENOENT, "6.12.0", "no bubblewrap", "apt-get install bubblewrap"),
+        ("bubblewrap", 0, "6.12.0", "makes no sandbox", "bwrap --unshare-all"),
         ("layer", errno.ENOMEM, "6.12.0", "short of", "free memory"),
     ],
 )

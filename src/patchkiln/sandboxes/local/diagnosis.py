@@ -16,6 +16,7 @@ from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 # What Docker's default profile refuses and a box needs; Podman's allows all of it.
 DOCKER_CALLS: Final = (
     "clone",
+    "clone3",
     "mount",
     "mount_setattr",
     "move_mount",
@@ -24,6 +25,7 @@ DOCKER_CALLS: Final = (
     "umount2",
     "unshare",
 )
+BUBBLEWRAP_STEP: Final = "bubblewrap"
 UNMASK = (
     "Start the container with Docker's --security-opt systempaths=unconfined, or Podman's "
     "--security-opt unmask=ALL."
@@ -283,6 +285,20 @@ def _link(failure: Failure, _: MachineFacts) -> Diagnosis | None:
     )
 
 
+def _no_bubblewrap(failure: Failure, _: MachineFacts) -> Diagnosis | None:
+    if failure.step != BUBBLEWRAP_STEP:
+        return None
+    if failure.number == errno.ENOENT:
+        return Diagnosis(
+            "There is no bubblewrap (/usr/bin/bwrap), or one older than 0.7.",
+            "Install it, on Debian and Ubuntu with 'apt-get install bubblewrap'.",
+        )
+    return Diagnosis(
+        "Bubblewrap makes no sandbox on this machine.",
+        "See what it says: bwrap --unshare-all --ro-bind / / --proc /proc true",
+    )
+
+
 def _no_filters(failure: Failure, machine: MachineFacts) -> Diagnosis | None:
     if failure.step != "seccomp" or failure.number not in _MISSING:
         return None
@@ -340,5 +356,6 @@ _RULES: tuple[_Rule, ...] = (
     _container_profile,
     _no_overlay,
     _no_filters,
+    _no_bubblewrap,
     _shortage,
 )

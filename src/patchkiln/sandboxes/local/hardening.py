@@ -1,5 +1,6 @@
 """What the first process of a box gives up before anyone's code runs in it."""
 
+import os
 import resource
 
 from patchkiln.sandboxes.local import landlock, syscalls
@@ -63,7 +64,8 @@ def restrict_files(mounts: list[MountPlan]) -> None:
     """Fence files in with Landlock."""
     writable = [mount["target"] for mount in mounts if mount["writable"]]
     readable = [mount["target"] for mount in mounts if not mount["writable"]]
-    landlock.restrict([*_WRITABLE, *writable], readable)
+    own = [place for place in _WRITABLE if os.path.isdir(place)]
+    landlock.restrict([*own, *writable], readable)
 
 
 def filter_system_calls(*, counted: bool) -> None:

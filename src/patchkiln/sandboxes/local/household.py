@@ -14,10 +14,9 @@ from patchkiln.errors import (
 )
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, Snapshot, new_sandbox_id
 from patchkiln.sandboxes.local.diff import clean_room_diff
-from patchkiln.sandboxes.local.generation import Generation, Origin
+from patchkiln.sandboxes.local.generation import Generation, Namespaces, Origin
 from patchkiln.sandboxes.local.maker import BoxMaker
 from patchkiln.sandboxes.local.sandbox import LocalSandbox, Sealed
-from patchkiln.sandboxes.local.zygote_process import ZygoteProcess
 
 MAX_LAYERS = 32
 _CROWDED_SHARE = 0.75
@@ -30,7 +29,7 @@ class _Kept:
     """A snapshot's layers, and the zygote that has them."""
 
     origin: Origin
-    zygote: ZygoteProcess
+    zygote: Namespaces
 
 
 class Household:
@@ -178,7 +177,7 @@ def _is_to_be_flattened(origin: Origin, limits: SandboxLimits) -> bool:
     return len(origin.layers) > MAX_LAYERS or (crowded and len(origin.layers) > 1)
 
 
-async def _hold(zygote: ZygoteProcess, layers: tuple[str, ...]) -> tuple[str, int]:
+async def _hold(zygote: Namespaces, layers: tuple[str, ...]) -> tuple[str, int]:
     """Keep layers for a new snapshot; return its id and their size."""
     snapshot_id = f"snp_{secrets.token_hex(8)}"
     try:

@@ -182,7 +182,11 @@ class _Init:
 
     def _lend_terminals(self, request: dict[str, Any]) -> None:
         """Lend the directory in which the server makes terminals."""
-        directory = os.open("/dev/pts", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            directory = os.open("/dev/pts", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            self._fail(request["id"], error)
+            return
         try:
             message = {"event": "done", "id": request["id"]}
             wire.send(self._control, message, [directory])

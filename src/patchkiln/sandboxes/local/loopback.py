@@ -9,17 +9,25 @@ from typing import Final
 
 _SIOCSIFFLAGS: Final = 0x8914
 _SIOCSIFADDR: Final = 0x8916
-_IFF_UP_RUNNING: Final = 0x1 | 0x40
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_UP: Final = 0x1
+_IFF_UP_RUNNING: Final = _IFF_UP | 0x40
 
 
 def bring_up(addresses: Iterable[str]) -> None:
     """Bring the interface up, and give it addresses that stand for hosts outside."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
+        if not _is_up(probe):  # bubblewrap has done so, and may leave no right to
+            fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
         for number, address in enumerate(addresses, start=1):
             # One that no interface can have is left to the proxy.
             with suppress(OSError):
                 _add_address(probe, f"lo:{number}", address)
+
+
+def _is_up(probe: socket.socket) -> bool:
+    told = fcntl.ioctl(probe, _SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0))
+    return bool(struct.unpack("16sH14x", told)[1] & _IFF_UP)
 
 
 def _add_address(probe: socket.socket, alias: str, address: str) -> None:

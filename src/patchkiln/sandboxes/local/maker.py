@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from patchkiln.errors import SandboxLost, SandboxUnavailable
+from patchkiln.errors import SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxSpec
 from patchkiln.sandboxes.local import orphans
-from patchkiln.sandboxes.local.channel import Channel
+from patchkiln.sandboxes.local.bubblewrap import Bubblewrap
 from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
 from patchkiln.sandboxes.local.facts import read_facts
-from patchkiln.sandboxes.local.generation import Generation, Origin
+from patchkiln.sandboxes.local.generation import Generation, Namespaces, Origin
 from patchkiln.sandboxes.local.network import BoxSockets
 from patchkiln.sandboxes.local.plan import Purpose
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_box
@@ -25,18 +26,29 @@ from patchkiln.sandboxes.network.sandbox_network import SandboxNetwork
 _START_S = {"flatten": 300.0}
 
 
-class BoxMaker:
-    """Owns the zygote. ``tools`` are what boxes are lent; ``shared_proc`` is said in the plan."""
+class Maker(Enum):
+    """Who makes namespaces."""
 
-    def __init__(self, place: Path) -> None:
-        """Take the directory for the zygote's own, and for what is noted of zygotes."""
+    SERVER = "server"
+    BUBBLEWRAP = "bwrap"
+
+
+class BoxMaker:
+    """Owns what makes namespaces, which is ``by``'s work.
+
+    ``tools`` are what boxes are lent; ``shared_proc`` is said in the plan.
+    """
+
+    def __init__(self, place: Path, by: Maker) -> None:
+        """Take the directory for the zygote's own and what is noted of zygotes, and who makes."""
         self.tools = Tools()
         self._staging = place / "staging"
         self._records = place / "zygotes"
         self.shared_proc = False
+        self.by = by
         self._authority = Authority()
         self._starting = asyncio.Lock()
-        self._zygote: ZygoteProcess | None = None
+        self._zygote: Namespaces | None = None
 
     async def make(
         self, spec: SandboxSpec, origin: Origin, *, name: str, purpose: Purpose = "work"
@@ -49,8 +61,7 @@ class BoxMaker:
             if zygote.as_root and spec.mounts:
                 await asyncio.to_thread(give_writable_mounts, spec)
             start_s = _START_S.get(purpose, START_S)
-            line, descriptors, pid = await zygote.create(plan, start_s=start_s)
-        channel = Channel(line, _lost)
+            channel, descriptors, pid = await zygote.create(plan, start_s=start_s)
         sockets = BoxSockets(channel, dict(zip(plan["places"], descriptors, strict=True)))
         generation = Generation(
             name=name,
@@ -73,26 +84,39 @@ class BoxMaker:
             raise
         return generation
 
+    async def change(self, by: Maker) -> None:
+        """Let another make namespaces from now on."""
+        await self.close()
+        self.by = by
+
     async def close(self) -> None:
         """End the zygote, and with it every box. Idempotent."""
         async with self._starting:
             await self._stop_zygote()
 
-    async def _running_zygote(self) -> ZygoteProcess:
+    async def _running_zygote(self) -> Namespaces:
         async with self._starting:
             if self._zygote is None or not self._zygote.running:
                 await self._stop_zygote()
-                await asyncio.to_thread(self._staging.mkdir, parents=True, exist_ok=True)
-                await asyncio.to_thread(orphans.end_orphans, self._records)
-                note = partial(orphans.write_down, self._records)
-                self._zygote = await ZygoteProcess.start(self._staging, note)
+                self._zygote = await self._start()
+                # Its PID 1 could not change the setting in a /proc that the container has closed.
+                self._zygote.opens_low_ports &= not self.shared_proc
             return self._zygote
+
+    async def _start(self) -> Namespaces:
+        if self.by is Maker.BUBBLEWRAP:
+            return await Bubblewrap.start(self.tools)
+        await asyncio.to_thread(self._staging.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(orphans.end_orphans, self._records)
+        note = partial(orphans.write_down, self._records)
+        return await ZygoteProcess.start(self._staging, note)
 
     async def _stop_zygote(self) -> None:
         zygote, self._zygote = self._zygote, None
         if zygote is not None:
             await zygote.stop()
-            await asyncio.to_thread(orphans.strike_out, self._records, zygote.pid)
+            if isinstance(zygote, ZygoteProcess):
+                await asyncio.to_thread(orphans.strike_out, self._records, zygote.pid)
 
 
 @asynccontextmanager
@@ -106,7 +130,3 @@ async def _explained() -> AsyncGenerator[None]:
     except OSError as error:
         reason, remedy = explain_machine(error)
         raise SandboxUnavailable(reason, remedy=remedy) from error
-
-
-def _lost() -> SandboxLost:
-    return SandboxLost("The sandbox is gone.")

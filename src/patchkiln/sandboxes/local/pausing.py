@@ -50,7 +50,7 @@ async def measure(generation: Generation, limits: SandboxLimits, *, paused: bool
         memory_bytes=_first_known(counted.memory_bytes, told.memory_bytes),
         memory_limit_bytes=limits.memory_bytes,
         processes=_first_known(counted.processes, told.processes),
-        disk_bytes=counted.disk_bytes,
+        disk_bytes=_first_known(counted.disk_bytes),
         disk_limit_bytes=limits.disk_bytes,
     )
 

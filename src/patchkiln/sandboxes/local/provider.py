@@ -14,10 +14,11 @@ from patchkiln.ports.sandbox import (
     new_sandbox_id,
 )
 from patchkiln.sandboxes.local import selftest, syscalls
-from patchkiln.sandboxes.local.diagnosis import explain_machine, lacks_proc
+from patchkiln.sandboxes.local.bubblewrap import is_installed
+from patchkiln.sandboxes.local.diagnosis import Diagnosis, explain_machine, lacks_proc
 from patchkiln.sandboxes.local.facts import read_facts
 from patchkiln.sandboxes.local.household import Household
-from patchkiln.sandboxes.local.maker import BoxMaker
+from patchkiln.sandboxes.local.maker import BoxMaker, Maker
 from patchkiln.sandboxes.local.planning import settle_places
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
 from patchkiln.sandboxes.local.tools import Tools, choose_tools, own_python
@@ -42,17 +43,31 @@ _CAPABILITIES = frozenset(
         Capability.TERMINAL,
     }
 )
+# Without a /proc that it may write, a box opens the ports of its network at its birth alone.
+_WITH_CLOSED_PROC = _CAPABILITIES - {Capability.NETWORK_CHANGE}
+# Under bubblewrap a workspace is a copy: nothing lies below it that others could stand on, and the
+# base takes of its disk too.
+_WITHOUT_LAYERS = _WITH_CLOSED_PROC - {
+    Capability.DISK_LIMIT,
+    Capability.FORK,
+    Capability.SNAPSHOT,
+}
 
 
 class LocalSandboxes:
     """Implements `SandboxProvider` with native boxes; the zygote starts with the first use."""
 
-    def __init__(self, data_dir: Path) -> None:
-        """Take the directory below which the provider keeps what it needs."""
+    def __init__(self, data_dir: Path, maker: Maker | None = None) -> None:
+        """Take the directory below which the provider keeps what it needs.
+
+        ``maker`` says who makes namespaces, None: the server itself, and bubblewrap where the
+        machine refuses that.
+        """
         self._data_dir = data_dir.absolute()
         self._real_data_dir = Path(os.path.realpath(data_dir))
         self._place = self._real_data_dir / _PLACE
-        self._maker = BoxMaker(self._place)
+        self._wanted = maker
+        self._maker = BoxMaker(self._place, maker or Maker.SERVER)
         self._household = Household(self._maker)
         self._testing = asyncio.Lock()
         self._isolation: Isolation | None = None
@@ -64,8 +79,10 @@ class LocalSandboxes:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Return what every box can do."""
-        return _CAPABILITIES
+        """Return what every box can do; it is known once the self-test has chosen the maker."""
+        if self._maker.by is Maker.BUBBLEWRAP:
+            return _WITHOUT_LAYERS
+        return _WITH_CLOSED_PROC if self._maker.shared_proc else _CAPABILITIES
 
     async def isolation(self) -> Isolation:
         """Return the self-test's result."""
@@ -95,9 +112,21 @@ class LocalSandboxes:
         await self._maker.close()
 
     async def _examine(self) -> Isolation:
+        isolation = await self._examine_maker(None)
+        refused = isolation.level is IsolationLevel.NONE
+        if refused and self._wanted is None and is_installed():
+            await self._maker.change(Maker.BUBBLEWRAP)
+            other = await self._examine_maker(Diagnosis(isolation.reason, isolation.remedy))
+            if other.level is not IsolationLevel.NONE:
+                return other
+            await self._maker.change(Maker.SERVER)
+        return isolation
+
+    async def _examine_maker(self, refusal: Diagnosis | None) -> Isolation:
+        """Test the boxes of one maker; ``refusal`` is why the server itself makes none."""
         python = own_python(self._real_data_dir)
         try:
-            return selftest.judge(await self._observe_what_works(python))
+            return selftest.judge(await self._observe_what_works(python), refusal)
         except SandboxError as error:
             reason, remedy = error.message, error.remedy
         except OSError as error:
@@ -114,6 +143,7 @@ class LocalSandboxes:
                 raise
             if not lacks_proc(failure.step, failure.number):
                 raise
+        await self._maker.close()
         self._maker.shared_proc = True
         return await self._observe(python)
 
@@ -140,6 +170,7 @@ class LocalSandboxes:
             landlock=syscalls.landlock_abi(),
             python=tools.python,
             shared_proc=self._maker.shared_proc,
+            maker=zygote.name if self._maker.by is Maker.BUBBLEWRAP else None,
         )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from patchkiln.domain.network import NetworkPolicy
 from patchkiln.domain.patch import Patch
+from patchkiln.errors import SandboxUnsupported
 from patchkiln.ports.sandbox import SandboxMetrics, SandboxSpec, Snapshot
 from patchkiln.sandboxes.local import pausing
 from patchkiln.sandboxes.local.environment import environment
@@ -110,6 +111,8 @@ class LocalSandbox(LinedSandbox):
     async def set_network(self, policy: NetworkPolicy) -> None:
         """Put another policy in force, here and in what comes after this box."""
         async with self._gate.together():
+            if not self.generation.zygote.opens_low_ports:
+                raise SandboxUnsupported("The network of this sandbox stays as it was made.")
             self._spec = replace(self._spec, network=policy)
             await self.generation.network.set_policy(policy)
 
@@ -128,6 +131,9 @@ class LocalSandbox(LinedSandbox):
 
     async def _go_on(self, *, children: int = 0) -> Sealed:
         """Seal the box's layer, and live in a new box above it."""
+        async with self._gate.together():
+            if not self.generation.zygote.keeps_layers:
+                raise SandboxUnsupported("Sandboxes made by bubblewrap cannot be kept or forked.")
         async with self._gate.alone(self._kill_all):
             await self._kill_all()
             sealed = await self._seal(children)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -57,6 +57,7 @@ class Observation:
     """What the self-test found out about a box.
 
     ``shared_proc``: it was shown the machine's own ``/proc``, for want of one of its own.
+    ``maker`` is the other program that made its namespaces, None: the server did.
     """
 
     findings: Mapping[str, str]
@@ -67,6 +68,7 @@ class Observation:
     landlock: int
     python: str | None
     shared_proc: bool = False
+    maker: str | None = None
 
 
 async def probe(box: Sandbox, hidden: Path) -> dict[str, str]:
@@ -112,23 +114,42 @@ async def host_uid(pid: int) -> int | None:
     return int(line.split()[1])
 
 
-def judge(seen: Observation) -> Isolation:
-    """Return the level, with the reason why it is no higher and the fix."""
+def judge(seen: Observation, refusal: Diagnosis | None = None) -> Isolation:
+    """Return the level, with the reason why it is no higher and the fix.
+
+    ``refusal`` is why the server itself could make no box.
+    """
     faults = _faults(seen)
     if faults:
         return _failed(seen, faults)
-    if seen.shared_proc:
-        level, lacks = IsolationLevel.MASKED_PROC, [_SHARED_PROC]
-    else:
-        level, lacks = IsolationLevel.FULL if seen.cgroup else IsolationLevel.NO_CGROUP, []
-    if not seen.cgroup:
-        lacks.append(_NO_CGROUP)
+    lacks = list(_lacks(seen, refusal))
     return Isolation(
-        level=level,
+        level=_level(seen),
         reason=" ".join(lack.reason for lack in lacks) or "Every part of the isolation works.",
-        remedy=" ".join(lack.remedy for lack in lacks),
+        remedy=" ".join(lack.remedy for lack in lacks if lack.remedy),
         facts=_facts(seen),
     )
+
+
+def _level(seen: Observation) -> IsolationLevel:
+    if seen.shared_proc:
+        return IsolationLevel.MASKED_PROC
+    return IsolationLevel.FULL if seen.cgroup else IsolationLevel.NO_CGROUP
+
+
+def _lacks(seen: Observation, refusal: Diagnosis | None) -> Iterator[Diagnosis]:
+    if seen.maker is not None:
+        why = f"because the server itself cannot: {refusal.reason}" if refusal else "as asked."
+        yield Diagnosis(
+            f"Sandboxes are made by {seen.maker}, {why} They copy the workspace, cannot be kept or "
+            "forked, watch over their own memory, and their watches of files are not bounded.",
+            refusal.remedy if refusal else "",
+        )
+        return
+    if seen.shared_proc:
+        yield _SHARED_PROC
+    if not seen.cgroup:
+        yield _NO_CGROUP
 
 
 def _failed(seen: Observation, faults: Mapping[str, str]) -> Isolation:
@@ -158,6 +179,7 @@ def _facts(seen: Observation) -> dict[str, str]:
     version = seen.landlock
     return {
         "kernel": f"Linux {seen.machine.release} {seen.machine.architecture}",
+        "made by": seen.maker or "the server",
         "started by": "root" if seen.as_root else "an ordinary user",
         "control groups": f"version {seen.cgroup}" if seen.cgroup else "none that may be written",
         "process table": "the container's" if seen.shared_proc else "its own",

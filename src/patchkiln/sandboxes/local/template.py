@@ -9,8 +9,8 @@ TEMPLATE = "template"
 READ_ONLY = syscalls.ATTR_RDONLY | syscalls.ATTR_NOSUID | syscalls.ATTR_NODEV
 
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_DEVICE_LINKS = {
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DEVICE_LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
     "stdout": "/proc/self/fd/1",
@@ -134,10 +134,10 @@ def _make_dev(dev: str) -> None:
     os.mkdir(dev)
     flags = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     syscalls.mount("dev", dev, "tmpfs", flags, "mode=755,size=64k,nr_inodes=64")
-    for name in _DEVICES:
+    for name in DEVICES:
         with open(f"{dev}/{name}", "xb"):
             syscalls.bind(f"/dev/{name}", f"{dev}/{name}")
-    for name, target in _DEVICE_LINKS.items():
+    for name, target in DEVICE_LINKS.items():
         os.symlink(target, f"{dev}/{name}")
     for name in ("pts", "shm"):
         os.mkdir(f"{dev}/{name}")

@@ -12,9 +12,11 @@ import stat
 import struct
 import termios
 
+from patchkiln.errors import SandboxUnsupported
 from patchkiln.ports.execution import TerminalSize
 from patchkiln.sandboxes.local import syscalls
 from patchkiln.sandboxes.local.channel import Channel
+from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 
 ANSWER_S = 10.0
 _MAX_CHARACTERS = 0xFFFF
@@ -35,7 +37,8 @@ class Terminals:
     async def open(self, size: TerminalSize) -> tuple[int, int]:
         """Return the server's side, which never blocks, and the command's.
 
-        Raises `SandboxLost`, also where the box lends something else.
+        Raises `SandboxLost`, also where the box lends something else, and `SandboxUnsupported`
+        where it has none.
         """
         async with self._asking:
             if self._directory < 0:
@@ -52,10 +55,14 @@ class Terminals:
         try:
             async with asyncio.timeout(ANSWER_S):
                 request = {"op": "terminals"}
-                _, descriptors = await self._channel.request_descriptors(request, 1)
+                reply, descriptors = await self._channel.request_descriptors(request, 1)
         except TimeoutError as error:
             self._channel.close()
             raise self._channel.lost() from error
+        if reply.event == "failed" and not descriptors:
+            raise SandboxUnsupported(
+                "A sandbox that bubblewrap made with a network has no terminals."
+            )
         if descriptors and _is_private_devpts(descriptors[0]):
             return descriptors[0]
         for descriptor in descriptors:
@@ -76,10 +83,13 @@ def _open(directory: int, size: TerminalSize) -> tuple[int, int]:
     try:
         fcntl.ioctl(terminal, _TIOCSPTLCK, struct.pack("i", 0))
         resize(terminal, size)
-        return terminal, fcntl.ioctl(terminal, _TIOCGPTPEER, flags)
+        peer = fcntl.ioctl(terminal, _TIOCGPTPEER, flags)
+        if os.geteuid() == 0:  # the devpts that bubblewrap mounts does not say whose they are
+            os.fchown(peer, HOST_UID, HOST_GID)
     except BaseException:
         os.close(terminal)
         raise
+    return terminal, peer
 
 
 def _is_private_devpts(descriptor: int) -> bool:

@@ -41,6 +41,9 @@ class ZygoteProcess:
         """Take the process, its line and its first word; `start` makes them."""
         self._process = process
         self._line = line
+        self.name = "the server"
+        self.keeps_layers = True
+        self.opens_low_ports = True
         self.as_root = first.as_root
         self.cgroup = first.cgroup
 
@@ -56,7 +59,7 @@ class ZygoteProcess:
             process = _spawn(theirs.fileno(), staging)
         try:
             await asyncio.to_thread(spawned, process.pid)
-            reply, _ = await _next_reply(ours, "zygote")
+            reply, _ = await next_reply(ours, "zygote")
         except BaseException:
             ours.close()
             await asyncio.to_thread(process.wait)
@@ -75,7 +78,7 @@ class ZygoteProcess:
 
     async def create(
         self, plan: BoxPlan, *, start_s: float = START_S
-    ) -> tuple[socket.socket, list[int], int]:
+    ) -> tuple[Channel, list[int], int]:
         """Make a box; return the line to its PID 1, descriptors and its pid here.
 
         The descriptors are as many as the plan has places; what they are, the caller checks.
@@ -90,7 +93,7 @@ class ZygoteProcess:
         await self.destroy(plan["name"])
         return await self._create(plan, start_s)
 
-    async def _create(self, plan: BoxPlan, start_s: float) -> tuple[socket.socket, list[int], int]:
+    async def _create(self, plan: BoxPlan, start_s: float) -> tuple[Channel, list[int], int]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         descriptors: list[int] = []
         try:
@@ -99,8 +102,8 @@ class ZygoteProcess:
                 reply = await self._line.request(request, [theirs.fileno()])
             _raise_failure(reply)
             if plan["places"]:
-                descriptors += (await _next_reply(ours, "start", start_s))[1]
-            await _next_reply(ours, "start", start_s)
+                descriptors += (await next_reply(ours, "start", start_s))[1]
+            await next_reply(ours, "start", start_s)
             if len(descriptors) != len(plan["places"]):
                 raise StepFailed("listeners", 0)  # noqa: TRY301 - ends as every other failure here
         except BaseException:
@@ -109,7 +112,7 @@ class ZygoteProcess:
             wire.close_all(descriptors)
             self._line.post({"op": "destroy", "id": 0, "name": plan["name"]})
             raise
-        return ours, descriptors, reply.pid
+        return Channel(ours, lost_box), descriptors, reply.pid
 
     async def destroy(self, name: str) -> None:
         """Kill a box and wait until nothing of it is left. Idempotent."""
@@ -176,7 +179,7 @@ def _spawn(control: int, staging: Path) -> subprocess.Popen[bytes]:
     )
 
 
-async def _next_reply(
+async def next_reply(
     line: socket.socket, step: str, within_s: float = START_S
 ) -> tuple[Reply, Sequence[int]]:
     """Wait for the other side's word that a step succeeded. Raises `StepFailed` for any other."""
@@ -196,6 +199,11 @@ async def _next_reply(
 def _raise_failure(reply: Reply) -> None:
     if reply.event == "failed":
         raise StepFailed(reply.step, reply.errno)
+
+
+def lost_box() -> SandboxLost:
+    """Return the error of a line to a box that is gone."""
+    return SandboxLost("The sandbox is gone.")
 
 
 def _gone() -> SandboxUnavailable:
