@@ -200,12 +200,14 @@ for place in ("/workspace", "/tmp", "/home/user"):
 def held_by(zygote: int) -> dict[str, int]:
     """Return what a zygote has: mounts, descriptors, children, control groups of boxes."""
     place = Path("/proc", str(zygote))
-    own = Path("/sys/fs/cgroup").glob(f"**/patchkiln-{zygote}-*")
+    # Others change this tree meanwhile, which a walk bears.
+    walked = os.walk("/sys/fs/cgroup")
+    own = f"/patchkiln-{zygote}-"
     return {
         "mounts": len((place / "mountinfo").read_text().splitlines()),
         "descriptors": len(list((place / "fd").iterdir())),
         "children": len(children_of(zygote)),
-        "groups": len([path for group in own for path in group.iterdir() if path.is_dir()]),
+        "groups": sum(len(names) for group, names, _ in walked if own in group),
     }
 
 
