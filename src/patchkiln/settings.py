@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     max_repository_bytes: int = Field(
         default=5 << 30, ge=1, description="Largest repository, as git keeps it on disk."
     )
+    retention_days: int = Field(
+        default=90,
+        ge=0,
+        description="Days for which the events and the patch of a finished run are kept; 0 keeps "
+        "them for ever.",
+    )
     cache_bytes: int = Field(
         default=20 << 30, ge=0, description="Size that the clone cache is kept below."
     )

@@ -359,6 +359,9 @@ async def test_database_of_the_first_revision_opens(path: Path) -> None:
     assert (again, fresh) == (ended, False)
     (event,) = await store.append("run_queued", [DONE])
     assert event.seq == 2
+    while await store.prune(ended_before_ms=10**15, limit=10):
+        pass
+    assert await seqs(store, "run_ended") == [2]
     await store.delete_run("run_ended")
     await store.close()
 

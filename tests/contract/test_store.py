@@ -585,6 +585,47 @@ async def test_deleted_id_starts_empty(store: Store) -> None:
     assert await store.get_patch(run.id) is None
 
 
+async def test_what_ended_long_ago_is_pruned(store: Store) -> None:
+    """Events go in bounded batches, oldest first; summary and row stay, and the patch goes last."""
+    run, under_way = await created(store), await created(store)
+    for each in (run, under_way):
+        await store.append(each.id, [said("a.b")] * 6)
+        await store.save_patch(each.id, b"diff")
+    await store.append(run.id, [DONE])
+    ended = await store.get_run(run.id)
+    assert ended.finished_at_ms is not None
+    assert not await store.prune(ended_before_ms=ended.finished_at_ms, limit=4)
+    left: list[list[int]] = []
+    while await store.prune(ended_before_ms=ended.finished_at_ms + 1, limit=4):
+        left.append([event.seq for event in await all_events(store, run.id)])
+        assert await store.get_patch(run.id) == (b"diff" if len(left[-1]) > 1 else None)
+    assert left == [[5, 6, 7, 8], [8]]
+    (summary,) = await store.events(run.id, after=3, limit=10)
+    assert summary.last
+    assert await store.events(run.id, after=8, limit=10) == []
+    assert await store.events_beyond({run.id: 2}, limit=10) == {run.id: [summary]}
+    assert await store.get_run(run.id) == ended
+    assert len(await all_events(store, under_way.id)) == 7
+    assert await store.get_patch(under_way.id) == b"diff"
+    await store.delete_run(run.id)
+
+
+async def test_run_that_ended_first_is_pruned_first(store: Store) -> None:
+    """Run after run, each once."""
+    runs = [await created(store) for _ in range(3)]
+    for run in (runs[1], runs[0], runs[2]):
+        await store.append(run.id, [said("a.b"), DONE])
+        await asyncio.sleep(0.002)
+    gone: list[str] = []
+    while await store.prune(ended_before_ms=10**15, limit=100):
+        gone += [
+            run.id
+            for run in runs
+            if run.id not in gone and len(await all_events(store, run.id)) == 1
+        ]
+    assert gone == [runs[1].id, runs[0].id, runs[2].id]
+
+
 async def test_check_passes_on_a_sound_store(store: Store) -> None:
     """A store that works says so, as often as it is asked, and keeps what it has."""
     run = await created(store)

@@ -80,9 +80,13 @@ class RunsAnswer(BaseModel):
 
 
 class EventsAnswer(BaseModel):
-    """A page of events; ask with `after=next_after` for more. Null: that was the run's last."""
+    """A page of events; ask with `after=next_after` for more. Null: that was the run's last.
+
+    `gap` is null, or `after` and `first_seq`: the events between the two are no longer held.
+    """
 
     events: list[dict[str, Any]]
+    gap: dict[str, int] | None
     next_after: int | None
 
 

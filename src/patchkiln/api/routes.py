@@ -1,5 +1,6 @@
 """Runs over HTTP: start one, follow it, take its patch."""
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, Security
@@ -18,7 +19,7 @@ from patchkiln.api.documented import (
 )
 from patchkiln.api.errors import NotServed
 from patchkiln.api.requests import CodeRequest
-from patchkiln.api.stream import EventStream
+from patchkiln.api.stream import EventStream, gap_data
 from patchkiln.domain.run import Outcome, Run, RunStatus
 from patchkiln.errors import Conflict, NotFound
 from patchkiln.ports.store import IdempotencyKey
@@ -180,7 +181,10 @@ async def get_patch(run_id: str, served: ServedDep) -> Response:
     """Return the change; binary files, renames and modes included."""
     run = await served.engine.store.get_run(run_id)
     diff = await served.engine.store.get_patch(run_id)
-    return Response(_patch_of(run) if diff is None else diff, headers=PATCH_HEADERS)
+    if diff is None:
+        first = await served.engine.store.events(run_id, after=0, limit=1)
+        diff = _patch_of(run, pruned=first[0].seq > 1)
+    return Response(diff, headers=PATCH_HEADERS)
 
 
 @router.post(
@@ -251,19 +255,30 @@ def _wants_page(headers: Headers) -> bool:
 
 
 async def _page(served: Served, run: Run, after: int, limit: int) -> Response:
-    """Return a page of events, spliced from the texts that the log keeps."""
+    """Return a page of events, spliced from the texts that the log keeps.
+
+    ``gap`` has the same object as the event `stream.gap` where events before the page are gone.
+    """
     events = await served.engine.store.events(run.id, after=after, limit=limit)
     last = events[-1].seq if events else after
     ended = events[-1].last if events else run.finished
     texts = ",".join(event.payload for event in events)
     next_after = "null" if ended else str(last)
-    return Response(f'{{"events":[{texts}],"next_after":{next_after}}}', media_type=JSON)
+    gone = events and events[0].seq > after + 1
+    gap = json.dumps(gap_data(after, events[0])) if gone else "null"
+    page = f'{{"events":[{texts}],"gap":{gap},"next_after":{next_after}}}'
+    return Response(page, media_type=JSON)
 
 
-def _patch_of(run: Run) -> bytes:
-    """Return the patch of a run that has kept none."""
+def _patch_of(run: Run, *, pruned: bool) -> bytes:
+    """Return the patch of a run of which none is held."""
     if not run.finished:
         raise Conflict("This run has no patch yet.", remedy="Wait for the event 'patch.made'.")
+    if pruned and run.files_modified:
+        raise NotFound(
+            "The patch of this run is no longer held.",
+            remedy="Ask the operator how long patches are kept (PATCHKILN_RETENTION_DAYS).",
+        )
     if run.outcome is not Outcome.NO_CHANGE:
         raise NotFound(
             "This run ended without a patch.", remedy="Read its last events for the reason."

@@ -15,7 +15,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from patchkiln.api.accept import EVENT_STREAM
-from patchkiln.domain.event import EventType, StoredEvent
+from patchkiln.domain.event import EventType, JsonValue, StoredEvent
 from patchkiln.engine.unforeseen import log_unforeseen
 from patchkiln.errors import PatchkilnError
 
@@ -147,8 +147,17 @@ def _log_end(error: BaseException) -> None:
         log_unforeseen(error, "a stream")
 
 
+def gap_data(after: int, first: StoredEvent) -> dict[str, JsonValue]:
+    """Return what is told of events that are gone: those between the two numbers."""
+    return {"after": after, "first_seq": first.seq}
+
+
 def _gap(after: int, first: StoredEvent) -> bytes:
-    """Return the frame that tells of removed events. It is no event, so it has no ``id``."""
+    """Return the frame that tells of removed events.
+
+    It is no event of the run, so it has neither ``seq`` nor ``id``: what an `EventSource` sends as
+    ``Last-Event-ID`` stays the last event that it has.
+    """
     held = json.loads(first.payload)
     frame = {
         "type": EventType.WARNING.value,
@@ -158,6 +167,6 @@ def _gap(after: int, first: StoredEvent) -> bytes:
         "timestamp": time.time_ns() // 1_000_000,
         "run_id": held["run_id"],
         "event": STREAM_GAP,
-        "data": {"after": after, "first_seq": first.seq},
+        "data": gap_data(after, first),
     }
     return f"data: {json.dumps(frame, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()

@@ -16,6 +16,7 @@ from patchkiln.api import ApiConfig, create_app
 from patchkiln.bootstrap.services import AGENTS, default_agent, open_engine
 from patchkiln.bootstrap.storage import open_store
 from patchkiln.engine import RunEngine
+from patchkiln.engine.retention import retention
 from patchkiln.errors import SettingsError
 from patchkiln.logging_config import configure_logging
 from patchkiln.ports.sandbox import IsolationLevel
@@ -98,7 +99,10 @@ def listener(settings: Settings) -> Generator[socket.socket]:
 async def _serve(settings: Settings, sock: socket.socket) -> None:
     store = await open_store(settings)
     try:
-        async with open_engine(settings, store) as engine:
+        async with (
+            open_engine(settings, store) as engine,
+            retention(store, days=settings.retention_days),
+        ):
             interrupted = await engine.recover()
             if interrupted:
                 logger.warning("%d run(s) cut off by the last stop have failed", interrupted)

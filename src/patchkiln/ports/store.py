@@ -107,6 +107,14 @@ class Store(Protocol):
         """Forget a run and all that belongs to it. Raises `NotFound`, `Conflict` if unfinished."""
         ...
 
+    async def prune(self, *, ended_before_ms: int, limit: int) -> bool:
+        """Forget events of the run that ended first, if that was before the given time.
+
+        At most ``limit`` of them, the oldest, and never the summary; with the last one its patch.
+        Returns False where there is no such run (any more).
+        """
+        ...
+
     async def check(self) -> None:
         """Return where the store can be read and written. Raises `StoreError`."""
         ...

@@ -14,7 +14,7 @@ from patchkiln.domain.run import Outcome, Run, RunRequest, RunStatus
 from patchkiln.domain.usage import Limits, Usage
 
 
-def row_of(run: Run) -> dict[str, str | int]:
+def row_of(run: Run) -> dict[str, str | int | None]:
     """Return every column of a new run's row."""
     return {
         "id": run.id,
@@ -25,9 +25,13 @@ def row_of(run: Run) -> dict[str, str | int]:
     }
 
 
-def changes_of(run: Run) -> dict[str, str | int]:
+def changes_of(run: Run) -> dict[str, str | int | None]:
     """Return the columns that an event may change."""
-    return {"status": run.status.value, "state": _json(_state_json(run))}
+    return {
+        "status": run.status.value,
+        "state": _json(_state_json(run)),
+        "kept_since_ms": run.finished_at_ms,
+    }
 
 
 def run_of(run_id: str, created_at_ms: int, status: str, request: str, state: str) -> Run:

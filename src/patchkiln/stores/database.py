@@ -98,6 +98,10 @@ class DatabaseStore(Generic[Books]):
         """Forget a run and all that belongs to it."""
         await self._writer.run(lambda ledger: ledger.delete_run(run_id), run_id=run_id)
 
+    async def prune(self, *, ended_before_ms: int, limit: int) -> bool:
+        """Forget events of the run that ended first, and with the last of them its patch."""
+        return await self._writer.run(lambda ledger: ledger.prune(ended_before_ms, limit))
+
     async def close(self) -> None:
         """Write what waits, and close every connection."""
         self._closed = True

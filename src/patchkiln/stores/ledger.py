@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, bindparam, delete, insert, literal, update
+from sqlalchemy import Connection, bindparam, delete, insert, literal, select, update
 
 # Of the two dialects' own, this one's form is understood by both.
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -29,12 +29,37 @@ _INSERT_KEY = upsert(idempotency_keys).on_conflict_do_nothing().returning(litera
 _UPDATE_RUN = (
     update(runs)
     .where(runs.c.id == bindparam("run_id"))
-    .values(status=bindparam("status"), state=bindparam("state"))
+    .values(
+        status=bindparam("status"),
+        state=bindparam("state"),
+        kept_since_ms=bindparam("kept_since_ms"),
+    )
 )
 _NEW_PATCH = upsert(patches)
 _SAVE_PATCH = _NEW_PATCH.on_conflict_do_update(
     index_elements=[patches.c.run_id], set_={"diff": _NEW_PATCH.excluded.diff}
 )
+_OLDEST_KEPT = (
+    select(runs.c.id)
+    .where(runs.c.kept_since_ms < bindparam("before_ms"))
+    .order_by(runs.c.kept_since_ms)
+    .limit(1)
+    # What another process is at is left to it.
+    .with_for_update(skip_locked=True)
+)
+_FIRST_SEQ = (
+    select(run_events.c.seq)
+    .where(run_events.c.run_id == bindparam("run_id"), run_events.c.last.is_(False))
+    .order_by(run_events.c.seq)
+    .limit(1)
+)
+_DELETE_EVENTS = delete(run_events).where(
+    run_events.c.run_id == bindparam("run_id"),
+    run_events.c.seq < bindparam("before"),
+    run_events.c.last.is_(False),
+)
+_DELETE_PATCH = delete(patches).where(patches.c.run_id == bindparam("run_id"))
+_KEPT_NO_MORE = update(runs).where(runs.c.id == bindparam("of_run")).values(kept_since_ms=None)
 _DELETE_RUN = delete(runs).where(runs.c.id == bindparam("run_id"))
 
 
@@ -143,6 +168,21 @@ class Ledger(ABC):
             check_deletable(self._run(run_id))
             self._connection.execute(_DELETE_RUN, {"run_id": run_id})
         del self._runs[run_id]
+
+    def prune(self, before_ms: int, limit: int) -> bool:
+        """Delete events of the run whose have been kept longest, and with the last its patch."""
+        with self._savepoint():
+            found = self._connection.execute(_OLDEST_KEPT, {"before_ms": before_ms}).scalar()
+            if found is None:
+                return False
+            run = {"run_id": found}
+            first = self._connection.execute(_FIRST_SEQ, run).scalar()
+            if first is not None:
+                self._connection.execute(_DELETE_EVENTS, {**run, "before": first + limit})
+            if self._connection.execute(_FIRST_SEQ, run).scalar() is None:
+                self._connection.execute(_DELETE_PATCH, run)
+                self._connection.execute(_KEPT_NO_MORE, {"of_run": found})
+        return True
 
     @contextmanager
     def _savepoint(self) -> Generator[None]:

@@ -85,8 +85,10 @@ class MemoryStore:
     async def events(self, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
         """Return at most ``limit`` events with ``seq`` above ``after``."""
         self._run(run_id)
-        first = max(after, 0)
-        return self._events[run_id][first : first + limit]
+        held = self._events[run_id]
+        # The summary is always held, and before it nothing is missing in between.
+        first = max(after - (held[-1].seq - len(held)), 0)
+        return held[first : first + limit]
 
     async def events_beyond(
         self, heads: Mapping[str, int], *, limit: int
@@ -125,6 +127,18 @@ class MemoryStore:
         del self._runs[run_id], self._events[run_id]
         self._patches.pop(run_id, None)
         self._keys = {place: used for place, used in self._keys.items() if used[1] != run_id}
+
+    async def prune(self, *, ended_before_ms: int, limit: int) -> bool:
+        """Forget events of the run that ended first, and with the last of them its patch."""
+        for run in sorted(self._runs.values(), key=lambda run: run.finished_at_ms or 0):
+            ended = run.finished_at_ms is not None and run.finished_at_ms < ended_before_ms
+            held = self._events[run.id]
+            if ended and (len(held) > 1 or run.id in self._patches):
+                self._events[run.id] = held[min(limit, len(held) - 1) :]
+                if len(self._events[run.id]) == 1:
+                    self._patches.pop(run.id, None)
+                return True
+        return False
 
     async def check(self) -> None:
         """Return: memory can always be read and written."""

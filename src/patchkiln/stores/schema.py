@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 
 # SQLite's integers have 64 bits anyway.
 LONG = BigInteger().with_variant(Integer(), "sqlite")
@@ -51,6 +51,9 @@ runs = Table(
     Column("repository", Text, nullable=False),
     Column("request", Text, nullable=False),
     Column("state", Text, nullable=False),
+    # The end of a finished run whose events are all held yet.
+    Column("kept_since_ms", LONG),
+    Index(None, "kept_since_ms"),
     Index(None, "created_at_ms", "id"),
     Index(None, "status", "created_at_ms", "id"),
     Index(None, "repository", "created_at_ms", "id"),

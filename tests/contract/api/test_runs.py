@@ -246,7 +246,7 @@ async def test_events_come_as_pages_of_json(server: StagedServer) -> None:
         after = answer.json()["next_after"]
     assert found == whole
     end = await server.client.get(f"/runs/{run_id}/events?after={len(whole)}", headers=PAGE)
-    assert (end.status_code, end.json()) == (200, {"events": [], "next_after": None})
+    assert (end.status_code, end.json()) == (200, {"events": [], "gap": None, "next_after": None})
 
 
 async def test_a_page_of_a_run_that_goes_on_says_where_to_ask_again(server: StagedServer) -> None:
@@ -297,6 +297,30 @@ async def test_events_that_are_no_longer_held_are_told(
     assert answer.text.startswith("data: ")
     assert first["seq"] == 4
     assert answer.text.count("stream.gap") == 1
+
+
+async def test_what_retention_has_removed_is_told_to_every_reader(server: StagedServer) -> None:
+    """Stream and page name what is left, the summary; the patch is gone, and the run is not."""
+    run_id = await server.play()
+    run = await server.stage.store.get_run(run_id)
+    while await server.stage.store.prune(ended_before_ms=10**15, limit=5):
+        pass
+    told = {"after": 2, "first_seq": run.last_seq}
+    stream = await server.client.get(
+        f"/runs/{run_id}/events", headers={**SSE, "Last-Event-ID": "2"}
+    )
+    gap, summary = frames(stream.text)
+    assert (gap["event"], gap["data"]) == ("stream.gap", told)
+    assert (summary["type"], summary["seq"]) == ("summary", run.last_seq)
+    assert stream.text.count("id: ") == 1
+    page = (await server.client.get(f"/runs/{run_id}/events?after=2", headers=PAGE)).json()
+    assert (page["gap"], page["events"], page["next_after"]) == (told, [summary], None)
+    patch = await server.client.get(f"/runs/{run_id}/patch")
+    assert patch.status_code == 404
+    assert "no longer held" in patch.json()["detail"]
+    assert (await server.client.get(f"/runs/{run_id}")).json()["outcome"] == "changed"
+    end = await server.client.get(f"/runs/{run_id}/events?after={run.last_seq}", headers=SSE)
+    assert end.status_code == 204
 
 
 async def test_a_patch_is_given_as_the_bytes_that_git_apply_takes(server: StagedServer) -> None:

@@ -200,14 +200,12 @@ for place in ("/workspace", "/tmp", "/home/user"):
 def held_by(zygote: int) -> dict[str, int]:
     """Return what a zygote has: mounts, descriptors, children, control groups of boxes."""
     place = Path("/proc", str(zygote))
-    # Others change this tree meanwhile, which a walk bears.
-    walked = os.walk("/sys/fs/cgroup")
-    own = f"/patchkiln-{zygote}-"
+    own = Path("/sys/fs/cgroup").glob(f"**/patchkiln-{zygote}-*")
     return {
         "mounts": len((place / "mountinfo").read_text().splitlines()),
         "descriptors": len(list((place / "fd").iterdir())),
         "children": len(children_of(zygote)),
-        "groups": sum(len(names) for group, names, _ in walked if own in group),
+        "groups": len([path for group in own for path in group.iterdir() if path.is_dir()]),
     }
 
 

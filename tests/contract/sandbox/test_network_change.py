@@ -131,6 +131,22 @@ async def test_a_fork_and_a_snapshot_keep_the_list(
             await fork.destroy()
 
 
+async def test_a_pause_forgets_nothing_of_the_list(
+    provider: SandboxProvider, names: Names, web: WebServer
+) -> None:
+    """What was allowed is so afterwards, and nothing else is."""
+    async with reaching(provider, rule("web.example", web.port)) as first:
+        if await lacks(provider, Capability.PAUSE, first.box.pause):
+            return
+        await first.box.pause()
+        await first.box.resume()
+        fetch = ("curl", "-sS", "-m", "10")
+        allowed = await run(first.box, *fetch, f"http://web.example:{web.port}/")
+        assert allowed.stdout == b"reached /"
+        refused = await run(first.box, *fetch, f"http://other.example:{web.port}/")
+        assert b"reached /" not in refused.stdout
+
+
 async def test_a_program_that_holds_the_proxy_s_port_is_told_of(
     provider: SandboxProvider, names: Names, web: WebServer
 ) -> None:

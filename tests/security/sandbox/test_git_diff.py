@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from patchkiln.domain.patch import ChangeKind, Patch
 from patchkiln.errors import PatchError
+from patchkiln.sandboxes.local import household
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from tests.support.clones import local_sandboxes
 from tests.support.git_server import Content, Program, Submodule, Symlink
@@ -384,3 +385,26 @@ async def test_patch_turns_one_tree_into_the_other(
         patch = await review.box.diff()
         assert patch.notes == ()
         assert review.applied(patch) == after
+
+
+@pytest.mark.parametrize("most_layers", [1, 32])
+async def test_changes_before_a_snapshot_are_in_the_patch(
+    review: Review, monkeypatch: pytest.MonkeyPatch, most_layers: int
+) -> None:
+    """However many layers lie above the base, joined or not, the patch tells all of them."""
+    monkeypatch.setattr(household, "MAX_LAYERS", most_layers)
+    await review.run("echo 1 >first; rm README.md; echo edited >>kept.log; chmod -x run.sh")
+    await review.box.snapshot()
+    await review.run("echo 2 >second; rm -r src; mkdir src; echo 3 >src/third.py; rm first")
+    snapshot = await review.box.snapshot()
+    await review.run(
+        "echo 4 >README.md; assume=--assume-unchanged; git update-index $assume kept.log"
+    )
+    (child,) = await review.box.fork()
+    patch = await review.box.diff()
+    assert snapshot.base is not None
+    assert review.applied(patch) == await review.tree()
+    assert (await child.diff()).diff == patch.diff
+    assert {"second", "src/third.py", "README.md", "kept.log", "run.sh"} <= set(kinds(patch))
+    assert "first" not in kinds(patch)
+    await child.destroy()
