@@ -36,7 +36,6 @@ from patchkiln.sandboxes.local.zygote_process import (
 
 _VERSION = re.compile(r"bubblewrap (\d+)\.(\d+)")
 _OLDEST = (0, 7)  # --size, --perms and --disable-userns
-_BLOCK_BYTES = 512
 _PAGE_BYTES = 4096
 _VERSION_S = 10.0
 
@@ -234,5 +233,6 @@ def _tree_bytes(directory: str) -> int:
     for place, directories, names in os.walk(directory):
         total += _PAGE_BYTES * len(directories)
         for name in names:
-            total += max(os.lstat(f"{place}/{name}").st_blocks * _BLOCK_BYTES, _PAGE_BYTES)
+            # Not its blocks: a file that was written just now may have none yet.
+            total += os.lstat(f"{place}/{name}").st_size // _PAGE_BYTES * _PAGE_BYTES + _PAGE_BYTES
     return total + total // 8
