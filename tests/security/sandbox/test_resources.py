@@ -72,7 +72,7 @@ while True:
     if not os.fork():
         block = b'x' * (16 << 20); os.write(writer, b'.'); time.sleep(60)
     os.read(reader, 1); total += 16; print(total, flush=True)
-    if total > 4096: break
+    if total > 1024: break
 """,
     }
     result = box.run("python3", "-c", f"import os{programs[kind]}", timeout_s=20)
