@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -39,15 +40,16 @@ def boxes(machine: Machine) -> Generator[dict[bool, Box]]:
 @pytest.fixture
 def tried(machine: Machine, bait: Bait, boxes: dict[bool, Box]) -> Tried:
     """Return what runs a probe in a box and says what came of it."""
+    return partial(try_probe, machine, bait, boxes)
 
-    def run(probe: Probe) -> Finding:
-        box = machine.box() if probe.after_end else boxes[probe.small]
-        result = box.run(*probe.argv(bait.told()))
-        finding = bait.judge(probe, result.stdout, result.stderr)
-        if not probe.after_end:
-            return finding
-        box.destroy()
-        survived = tuple("a process outlived the end" for _ in bait.survivors())
-        return replace(finding, escaped=finding.escaped + survived)
 
-    return run
+def try_probe(machine: Machine, bait: Bait, boxes: dict[bool, Box], probe: Probe) -> Finding:
+    """Run a probe in one of a machine's boxes, or in its own, and return what came of it."""
+    box = machine.box() if probe.after_end else boxes[probe.small]
+    result = box.run(*probe.argv(bait.told()))
+    finding = bait.judge(probe, result.stdout, result.stderr)
+    if not probe.after_end:
+        return finding
+    box.destroy()
+    survived = tuple("a process outlived the end" for _ in bait.survivors())
+    return replace(finding, escaped=finding.escaped + survived)

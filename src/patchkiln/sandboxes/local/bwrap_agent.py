@@ -4,6 +4,7 @@ Runs in the box alone, from an archive. Steps that fail are reported by name, as
 """
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -25,6 +26,8 @@ _Step: TypeAlias = tuple[str, Callable[[], object]]
 def main(control_fd: int) -> None:
     """Serve until the server is gone."""
     syscalls.hide_arguments(_NAME)
+    # Python's own answer to it would end the box; without one, the kernel keeps it from PID 1.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     control = socket.socket(fileno=control_fd)
     plan: Any = wire.receive(control)[0]
     if plan is None:

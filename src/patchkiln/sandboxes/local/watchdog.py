@@ -19,6 +19,7 @@ _ALERT_SHARE = 0.5
 # In a box all that can be written but shared memory lies on one disk, in a container on several.
 _PLACES = ("/tmp", "/dev/shm", HOME, WORKSPACE)  # noqa: S108 - inside the box
 _TMPFS = 0x01021994
+_FILE_BYTES = 1024  # what the kernel keeps of a file in memory, however empty it is
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SHARED_SEGMENT_RSS = -2  # the column "rss" of /proc/sysvipc/shm, from its end
 
@@ -93,7 +94,8 @@ def _proportional_bytes(entry: Entry, otherwise: int) -> int:
 
 def _used_bytes(place: str) -> int:
     status = os.statvfs(place)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
+    files = status.f_files - status.f_ffree
+    return (status.f_blocks - status.f_bfree) * status.f_frsize + files * _FILE_BYTES
 
 
 def _shared_segment_bytes() -> int:

@@ -91,8 +91,8 @@ for name in glob.glob('/dev/*'):
 finding['reached'] = sorted(set(finding['reached']))
 """
 _IDENTITY = """
-inside, outside, count = map(int, open('/proc/self/uid_map').readline().split())
-if BAIT['root'] and outside + os.getuid() - inside == 0:
+# What root of the host owns belongs to this very user, whatever number that has here.
+if BAIT['root'] and os.stat('/usr/bin').st_uid == os.getuid():
     reached('is root on the host')
 import shutil
 shutil.copy(shutil.which('id'), './' + TOKEN)
