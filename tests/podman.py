@@ -44,6 +44,8 @@ def service(directory: Path, *, runtime: str | None = None) -> Generator[Path]:
         _await_socket(place, process, directory / "log")
         yield place
     finally:
+        # What a failed test has left, a frozen container too.
+        subprocess.run(("podman", "rm", "--all", "--force"), env=environment, check=False)
         process.send_signal(signal.SIGTERM)
         process.wait()
 
