@@ -76,7 +76,7 @@ class _Agent:
         yield "descriptors", self._close_others
         # Up it is already; gVisor lets nobody set it so again.
         if self._plan["addresses"]:
-            yield "loopback", lambda: loopback.bring_up(self._plan["addresses"])
+            yield "addresses", lambda: loopback.add_addresses(self._plan["addresses"])
         yield "listeners", self._pass_out_sockets
         yield "identity", _take_identity
         yield "out-of-memory score", self._take_oom_score

@@ -105,6 +105,7 @@ class _BringUp:
         yield "devices", rootfs.mount_terminals
         yield "pivot", rootfs.enter_root
         yield "hostname", hardening.name_machine
+        yield "loopback", loopback.bring_up
 
     def _last_steps(self, birth: Birth) -> Iterator[_Step]:
         plan, limits = birth.plan, birth.plan["limits"]
@@ -113,7 +114,8 @@ class _BringUp:
         yield "scratch", lambda: disk.mount_scratch(plan)
         yield "workspace", lambda: disk.mount_workspace(plan, birth.base)
         yield "mounts", lambda: rootfs.attach_mounts(plan, birth.mounts)
-        yield "loopback", lambda: loopback.bring_up(plan["addresses"])
+        if plan["addresses"]:
+            yield "addresses", lambda: loopback.add_addresses(plan["addresses"])
         # Before the limits: other boxes' descriptors on their way count with these.
         yield "listeners", lambda: _pass_out_sockets(birth)
         yield "scaffold", rootfs.close_root

@@ -45,7 +45,8 @@ def main(control_fd: int) -> None:
 
 
 def _steps(plan: BoxPlan, control: socket.socket) -> Iterator[_Step]:
-    yield "loopback", lambda: loopback.bring_up(plan["addresses"])
+    yield "loopback", loopback.bring_up
+    yield "addresses", lambda: loopback.add_addresses(plan["addresses"])
     yield "listeners", lambda: _pass_out_sockets(plan, control)
     yield "scratch", lambda: _tell_python(plan)
     yield "resource limits", lambda: hardening.set_resource_limits(plan["limits"])

@@ -14,11 +14,16 @@ _IFF_UP: Final = 0x1
 _IFF_UP_RUNNING: Final = _IFF_UP | 0x40
 
 
-def bring_up(addresses: Iterable[str]) -> None:
-    """Bring the interface up, and give it addresses that stand for hosts outside."""
+def bring_up() -> None:
+    """Bring the interface up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         if not _is_up(probe):  # bubblewrap has done so, and may leave no right to
             fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
+
+
+def add_addresses(addresses: Iterable[str]) -> None:
+    """Give it addresses that stand for hosts outside."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for number, address in enumerate(addresses, start=1):
             # One that no interface can have is left to the proxy.
             with suppress(OSError):
