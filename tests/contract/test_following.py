@@ -185,12 +185,12 @@ async def test_nothing_is_watched_while_nobody_follows(tmp_path: Path) -> None:
     run = await created(store)
     async with feeds_over(store) as feeds:
         for _ in range(2):
-            assert not watches()
+            await unwatched()
             follower = asyncio.create_task(seqs(feeds, run, after=1))
             await watched()
             follower.cancel()
             await asyncio.wait([follower])
-            await asyncio.sleep(0)
+        await unwatched()
     assert not watches()
     await store.close()
 
@@ -200,6 +200,14 @@ async def watched() -> None:
     while True:
         await asyncio.sleep(0.001)
         if watches():
+            return
+
+
+async def unwatched() -> None:
+    """Return once no watch is under way."""
+    while True:
+        await asyncio.sleep(0.001)
+        if not watches():
             return
 
 

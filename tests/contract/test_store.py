@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import fields, replace
@@ -86,7 +87,7 @@ async def test_created_run_has_its_first_event(store: Store) -> None:
     new = Run.new(REQUEST)
     run, fresh = await store.create_run(new, CREATED)
     assert fresh
-    assert run == replace(new, last_seq=1)
+    assert run == replace(new, last_seq=1, updated_at_ms=run.updated_at_ms)
     assert await store.get_run(new.id) == run
     (event,) = await all_events(store, new.id)
     assert (event.seq, event.last) == (1, False)
@@ -142,6 +143,7 @@ async def test_run_is_the_projection_of_its_events(store: Store) -> None:
         step="complete",
         progress=100,
         last_seq=9,
+        updated_at_ms=found.updated_at_ms,
         started_at_ms=found.started_at_ms,
         finished_at_ms=found.finished_at_ms,
         cancel_requested=True,
@@ -153,7 +155,8 @@ async def test_run_is_the_projection_of_its_events(store: Store) -> None:
         usage=Usage(turns=1, cost_usd=None),
         error={"code": "x", "nested": {"list": [1, None, "two"]}},
     )
-    assert unlike(found, run) | {"id", "request", "created_at_ms"} == names(Run)
+    told = {"id", "request", "created_at_ms", "updated_at_ms"}
+    assert unlike(found, run) | told == names(Run)
 
 
 async def test_appended_events_are_those_that_are_read(store: Store) -> None:
@@ -212,6 +215,22 @@ async def test_progress_never_goes_back(store: Store) -> None:
     shown = [json.loads(event.payload)["progress"] for event in await all_events(store, run.id)]
     assert shown == sorted(shown)
     assert shown[-1] == (await store.get_run(run.id)).progress == 100
+
+
+async def test_clock_that_jumps_back_turns_no_timestamp_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a run timestamps never decrease, and they go on when the clock has caught up."""
+    run = await created(store)
+    start_ns = time.time_ns()
+    for seconds in (10, -3600, -3600, 11):
+        monkeypatch.setattr(time, "time_ns", lambda at=seconds: start_ns + at * 10**9)
+        await store.append(run.id, [said("a.b")])
+    await store.append(run.id, [DONE])
+    stamps = [json.loads(event.payload)["timestamp"] for event in await all_events(store, run.id)]
+    start_ms = start_ns // 10**6
+    assert [stamp - start_ms for stamp in stamps[1:]] == [10_000] * 3 + [11_000] * 2
+    assert (await store.get_run(run.id)).finished_at_ms == stamps[-1]
 
 
 async def test_finished_run_takes_no_more_events(store: Store) -> None:

@@ -20,15 +20,17 @@ import psycopg
 
 DEBIAN = Path("/usr/lib/postgresql")
 NOBODY = 65534
+OPTIONS = "-c max_connections=60 -c listen_addresses="
 # A test database is thrown away: it has to survive a crash, but no loss of power.
-OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=60 -c listen_addresses="
+HASTY = "-c fsync=off -c full_page_writes=off"
 
 
 class PostgresServer:
     """A server that a test may stop, freeze and start again; made by `own_server`."""
 
-    def __init__(self, programs: Path, place: Path) -> None:
-        """Take the directory of ``pg_ctl``, and an empty one that its user owns."""
+    def __init__(self, programs: Path, place: Path, options: str) -> None:
+        """Take the directory of ``pg_ctl``, an empty one that its user owns, and its options."""
+        self._options = f"{OPTIONS} {options} -k {place}"
         self._programs = programs
         self.place = place
         self._data = place / "data"
@@ -40,9 +42,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it and return when it answers."""
-        options = f"{OPTIONS} -k {self.place}"
         self._run(
-            "pg_ctl", "-D", self._data, "-w", "-l", self.place / "log", "-o", options, "start"
+            "pg_ctl", "-D", self._data, "-w", "-l", self.place / "log", "-o", self._options, "start"
         )
 
     def stop(self) -> None:
@@ -66,13 +67,13 @@ class PostgresServer:
 
 
 @contextmanager
-def own_server() -> Generator[PostgresServer]:
-    """Start a server, and stop it."""
+def own_server(*, durable: bool = False) -> Generator[PostgresServer]:
+    """Start a server, and stop it; ``durable`` writes to the disk as one of an operator does."""
     with tempfile.TemporaryDirectory(prefix="patchkiln-pg-") as name:
         place = Path(name)
         if os.geteuid() == 0:
             os.chown(place, NOBODY, NOBODY)
-        server = PostgresServer(_programs(place), place)
+        server = PostgresServer(_programs(place), place, "" if durable else HASTY)
         server.start()
         try:
             yield server
@@ -81,13 +82,13 @@ def own_server() -> Generator[PostgresServer]:
 
 
 @contextmanager
-def any_server() -> Generator[str]:
+def any_server(*, durable: bool = False) -> Generator[str]:
     """Yield the URL of a server's first database, in which others may be made."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
         return
-    with own_server() as server:
+    with own_server(durable=durable) as server:
         yield server.url("postgres")
 
 

@@ -78,6 +78,7 @@ class Run:
     step: str = "init"
     progress: int = 0
     last_seq: int = 0
+    updated_at_ms: int = 0
     started_at_ms: int | None = None
     finished_at_ms: int | None = None
     cancel_requested: bool = False
@@ -103,12 +104,12 @@ class Run:
         return self.status is RunStatus.FINISHED
 
     def next_event(self, update: StatusUpdate, *, now_ms: int) -> Event:
-        """Give an update its place: the next ``seq``, and a progress that never goes back."""
+        """Give an update its place: the next ``seq``, a time and a progress that never go back."""
         progress = self.progress if update.progress is None else update.progress
         return Event(
             run_id=self.id,
             seq=self.last_seq + 1,
-            timestamp_ms=now_ms,
+            timestamp_ms=max(now_ms, self.updated_at_ms),
             event=update.event,
             message=update.message,
             type=update.type,
@@ -124,7 +125,13 @@ class Run:
         The summary ends the run, whatever its event is called: streams end with it too. Raises
         `ValueError` where it names no known outcome or verdict.
         """
-        run = replace(self, last_seq=event.seq, step=event.step, progress=event.progress)
+        run = replace(
+            self,
+            last_seq=event.seq,
+            updated_at_ms=event.timestamp_ms,
+            step=event.step,
+            progress=event.progress,
+        )
         usage = event.data.get("usage")
         if isinstance(usage, Mapping):
             run = replace(run, usage=Usage.from_json(usage))

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
     Collection,
     Generator,
-    Mapping,
     Sequence,
 )
 from contextlib import ExitStack, aclosing, contextmanager, suppress
@@ -40,6 +40,7 @@ class Feeds:
         """Take the store that holds the runs."""
         self._store = store
         self._feeds: dict[str, Feed] = {}
+        self._told: dict[str, float] = {}
         self._drained = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
 
@@ -129,19 +130,26 @@ class Feeds:
                 self._stop_watch()
 
     async def _keep_watch(self) -> None:
-        async with aclosing(self._store.changes()) as changes:
+        told = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks, aclosing(self._store.changes()) as changes:
+            # Apart, so that what is told while the store is read is read together next time.
+            tasks.create_task(self._keep_catching_up(told))
             async for heads in changes:
-                await self._catch_up(self._behind(heads))
+                self._told.update(dict.fromkeys(self._feeds, math.inf) if heads is None else heads)
+                told.set()
 
-    def _behind(self, heads: Mapping[str, int] | None) -> Collection[str]:
-        """Return the followed runs of which there may be more than their feeds have."""
-        if heads is None:
-            return list(self._feeds)
-        return [
-            run_id
-            for run_id, seq in heads.items()
-            if run_id in self._feeds and self._feeds[run_id].head < seq
-        ]
+    async def _keep_catching_up(self, told: asyncio.Event) -> None:
+        while True:
+            await told.wait()
+            told.clear()
+            heads, self._told = self._told, {}
+            await self._catch_up(
+                [
+                    run_id
+                    for run_id, seq in heads.items()
+                    if run_id in self._feeds and self._feeds[run_id].head < seq
+                ]
+            )
 
     async def _catch_up(self, run_ids: Collection[str]) -> None:
         """Show what the store has beyond the heads of the feeds; close those of deleted runs."""

@@ -46,6 +46,7 @@ def run_of(run_id: str, created_at_ms: int, status: str, request: str, state: st
         step=data["step"],
         progress=data["progress"],
         last_seq=data["last_seq"],
+        updated_at_ms=data.get("updated_at_ms", 0),  # rows of the first days have none
         started_at_ms=data["started_at_ms"],
         finished_at_ms=data["finished_at_ms"],
         cancel_requested=data["cancel_requested"],
@@ -64,6 +65,7 @@ def _state_json(run: Run) -> dict[str, JsonValue]:
         "step": run.step,
         "progress": run.progress,
         "last_seq": run.last_seq,
+        "updated_at_ms": run.updated_at_ms,
         "started_at_ms": run.started_at_ms,
         "finished_at_ms": run.finished_at_ms,
         "cancel_requested": run.cancel_requested,

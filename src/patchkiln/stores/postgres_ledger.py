@@ -1,5 +1,6 @@
 """The writer's transactions on Postgres, where other processes write at the same time."""
 
+import json
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,17 @@ _LOCK = (
     .where(runs.c.id == any_(bindparam("ids", type_=ARRAY(Text))))
     .order_by(runs.c.id)
     .with_for_update()
+)
+# Many rows as one value: the driver sends every row of a list as a statement of its own.
+_INSERT_EVENTS = text(
+    "INSERT INTO run_events SELECT * "
+    "FROM json_populate_recordset(CAST(NULL AS run_events), CAST(:rows AS json))"
+)
+_UPDATE_RUNS = text(
+    "UPDATE runs SET status = changed.status, state = changed.state, "
+    "kept_since_ms = changed.kept_since_ms "
+    "FROM json_populate_recordset(CAST(NULL AS runs), CAST(:rows AS json)) AS changed "
+    "WHERE runs.id = changed.id"
 )
 _ANNOUNCE = text(f"SELECT CAST(pg_current_xact_id() AS text), pg_notify('{CHANNEL}', :heads)")
 _NO_NEWS = text("SELECT CAST(pg_current_xact_id() AS text)")
@@ -102,6 +114,13 @@ class PostgresLedger(Ledger):
     def may_repeat(self, error: StoreError) -> bool:
         """Tell whether another transaction may pass: the connection was lost, or a lock."""
         return isinstance(error, ServerError) and (error.gone or error.state in _PASSING)
+
+    def _insert_events(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._connection.execute(_INSERT_EVENTS, {"rows": json.dumps(rows, ensure_ascii=False)})
+
+    def _update_runs(self, changed: Collection[Run]) -> None:
+        rows = [{"id": run.id, **changes_of(run)} for run in changed]
+        self._connection.execute(_UPDATE_RUNS, {"rows": json.dumps(rows, ensure_ascii=False)})
 
     def _stage(self, run_id: str, events: Sequence[StoredEvent]) -> None:
         super()._stage(run_id, events)
