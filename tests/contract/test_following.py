@@ -20,7 +20,7 @@ from patchkiln.ports.store import Store
 from patchkiln.stores.memory import MemoryStore
 from patchkiln.stores.sqlite import SqliteStore
 from tests.support import appending
-from tests.support.postgres import new_database, own_server
+from tests.support.postgres import kill_connections, new_database, own_server
 from tests.support.runs import CREATED, DONE, REQUEST, said
 
 ROOT = Path(__file__).parents[2]
@@ -289,6 +289,23 @@ async def test_streams_outlive_their_database_server() -> None:
             assert await follower == list(range(1, 23))
         await store.close()
         await other.close()
+
+
+async def test_a_watch_whose_connection_is_closed_opens_another(postgres_url: str) -> None:
+    """An operator who closes every connection delays a follower, and no more."""
+    store, other = [await appending.open_store(postgres_url) for _ in range(2)]
+    run = await created(store)
+    async with feeds_over(store) as feeds:
+        follower = asyncio.create_task(seqs(feeds, run))
+        for _ in range(3):
+            await other.append(run.id, [said("a.b")])
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(kill_connections, postgres_url)
+            await other.append(run.id, [said("a.b")])
+        await other.append(run.id, [DONE])
+        assert await follower == list(range(1, 9))
+    await store.close()
+    await other.close()
 
 
 async def test_payload_that_is_followed_is_the_one_that_is_stored(database: str) -> None:

@@ -20,6 +20,7 @@ from patchkiln.stores.schema import metadata
 from tests.support.postgres import (
     PostgresServer,
     execute,
+    kill_connections,
     new_database,
     own_server,
     with_database,
@@ -54,15 +55,6 @@ def server() -> Generator[PostgresServer]:
 async def seqs(store: PostgresStore, run_id: str) -> list[int]:
     """Return the ``seq`` of every event."""
     return [event.seq for event in await store.events(run_id, after=0, limit=100_000)]
-
-
-def kill_connections(url: str) -> None:
-    """Close every other connection to a database, as an operator might."""
-    execute(
-        url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    )
 
 
 def writer_connection(store: PostgresStore) -> Connection:
@@ -200,6 +192,23 @@ async def test_server_that_is_gone_for_a_while_costs_time_alone(server: Postgres
     assert caught.value.retryable
     assert "PATCHKILN_DATABASE_URL" in caught.value.remedy
     assert str(server.place) not in caught.value.message
+
+
+async def test_server_that_stands_still_for_a_while_costs_time_alone(
+    server: PostgresServer,
+) -> None:
+    """Nothing is lost or doubled when a paused machine goes on, and nothing fails meanwhile."""
+    store = await PostgresStore.open(server.url("postgres"))
+    run, _ = await store.create_run(Run.new(REQUEST), CREATED)
+    with server.frozen():
+        appends = [asyncio.create_task(store.append(run.id, [said("a.b")])) for _ in range(20)]
+        reading = asyncio.create_task(store.get_run(run.id))
+        await asyncio.sleep(0.5)
+        assert not any(task.done() for task in (*appends, reading))
+    await asyncio.gather(*appends)
+    await reading
+    assert await seqs(store, run.id) == list(range(1, 22))
+    await store.close()
 
 
 async def test_store_closes_while_its_server_is_gone(server: PostgresServer) -> None:

@@ -7,6 +7,7 @@ It is the server of ``$TEST_DATABASE_URL``, or a new one from the programs of pi
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Generator
@@ -49,6 +50,20 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop it as a crash would, without a goodbye to its clients."""
         self._run("pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop")
+
+    @contextmanager
+    def frozen(self) -> Generator[None]:
+        """Let every process of it stand still, as on a machine that is paused."""
+        leader = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        pids = [leader, *map(int, children)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = subprocess.run(
@@ -107,6 +122,15 @@ def execute(url: str, statement: str) -> list[Any]:
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
+
+
+def kill_connections(url: str) -> None:
+    """Close every other connection to a database, as an operator might."""
+    execute(
+        url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
 
 
 def with_database(url: str, name: str) -> str:
