@@ -170,7 +170,7 @@ def test_a_time_limit_ends_what_does_not_want_to(machine: Machine, name: str) ->
     box = machine.box()
     namespace = box.namespace()
     assert box.run("sh", "-c", STUBBORN[name], timeout_s=0.5).reason == "timed_out"
-    assert len(processes_in(namespace)) == 1
+    wait_for(lambda: len(processes_in(namespace)) == 1)
     box.destroy()
 
 
@@ -182,7 +182,7 @@ def test_a_daemon_that_holds_the_output_delays_nobody(machine: Machine, how: str
     result = box.run("sh", "-c", f"{how} echo over")
     assert (result.stdout, result.reason) == ("over\n", "exited")
     namespace = box.namespace()
-    assert len(processes_in(namespace)) == 2
+    wait_for(lambda: len(processes_in(namespace)) == 2)
     box.destroy()
     assert processes_in(namespace) == []
 
