@@ -16,7 +16,8 @@ class Stdin(Enum):
 
 
 # Bytes, or an iterable of them, are written while the command runs and then its input is closed; an
-# iterable is read no faster than the command takes it. `Stdin.OPEN` waits for `Execution.write`.
+# iterable is read no faster than the command takes it; where it raises, the command is killed, and
+# `Execution.wait` raises the same. `Stdin.OPEN` waits for `Execution.write`.
 Input: TypeAlias = bytes | AsyncIterable[bytes] | Stdin
 
 

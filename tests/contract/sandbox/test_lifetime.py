@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from patchkiln.domain.network import NetworkPolicy
 from patchkiln.errors import (
     PatchError,
     SandboxError,
     SandboxFileError,
     SandboxLost,
     SandboxUnavailable,
+    SandboxUnsupported,
 )
 from patchkiln.ports.execution import ExitReason
 from patchkiln.ports.sandbox import (
@@ -177,18 +179,24 @@ CALLS: dict[str, Callable[[Sandbox], Awaitable[object]]] = {
     "make_directory": lambda box: box.make_directory("d"),
     "remove": lambda box: box.remove("f"),
     "diff": lambda box: box.diff(),
+    "snapshot": lambda box: box.snapshot(),
+    "fork": lambda box: box.fork(),
+    "pause": lambda box: box.pause(),
+    "resume": lambda box: box.resume(),
+    "metrics": lambda box: box.metrics(),
+    "set_network": lambda box: box.set_network(NetworkPolicy()),
 }
+NEEDS = {"snapshot": Capability.SNAPSHOT, "fork": Capability.FORK}
 
 
-@pytest.mark.parametrize("name", CALLS)
-async def test_a_destroyed_sandbox_is_lost_to_every_call(
-    provider: SandboxProvider, name: str
-) -> None:
+async def test_a_destroyed_sandbox_is_lost_to_every_call(provider: SandboxProvider) -> None:
     """Every method says so, and none hangs."""
     box = await make(provider)
     await box.destroy()
-    with pytest.raises(SandboxLost):
-        await CALLS[name](box)
+    for name, call in CALLS.items():
+        lacking = NEEDS.get(name, Capability.ATTACH) not in provider.capabilities
+        with pytest.raises(SandboxUnsupported if lacking else SandboxLost):
+            await call(box)
 
 
 async def test_destroying_under_a_command_is_told_to_its_reader(provider: SandboxProvider) -> None:
@@ -264,8 +272,9 @@ async def test_nothing_of_one_sandbox_is_in_the_next(provider: SandboxProvider) 
 
 async def test_a_sandbox_without_a_base_has_no_diff(box: Sandbox) -> None:
     """There is nothing to compare with."""
-    with pytest.raises(PatchError):
+    with pytest.raises(PatchError) as raised:
         await box.diff()
+    assert "from a repository" in raised.value.remedy
 
 
 async def test_a_diff_ends_what_still_runs(provider: SandboxProvider, checkout: Path) -> None:

@@ -104,3 +104,21 @@ async def test_a_reader_and_a_waiter(box: Sandbox) -> None:
         shown += chunk.data
     assert shown.split() == [b"%d" % number for number in range(1, 100_001)]
     assert (await waiting).exit_code == 5
+
+
+async def test_an_input_that_breaks_off_ends_its_command(box: Sandbox) -> None:
+    """What gives the input raises: the command must not take a part for the whole, nor wait on."""
+
+    async def breaking(error: Exception) -> AsyncIterator[bytes]:
+        yield b"a part"
+        raise error
+
+    for error in (RuntimeError("the caller's"), SandboxError("of another sandbox")):
+        script = "cat >/dev/null; echo all"
+        execution = await box.exec(("sh", "-c", script), stdin=breaking(error))
+        async with asyncio.timeout(60):
+            with pytest.raises(type(error), match=str(error)):
+                await anext(aiter(execution))  # nothing was shown before
+            with pytest.raises(type(error), match=str(error)):
+                await execution.wait()
+    assert (await run(box, "cat", stdin=b"whole")).stdout == b"whole"

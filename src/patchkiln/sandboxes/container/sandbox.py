@@ -97,6 +97,7 @@ class ContainerSandbox(LinedSandbox):
     async def set_network(self, policy: NetworkPolicy) -> None:
         """Put another policy in force, here and in what comes after this sandbox."""
         async with self._gate.together():
+            self._raise_if_lost()
             self.spec = replace(self.spec, network=policy)
             await self._network.set_policy(policy)
 

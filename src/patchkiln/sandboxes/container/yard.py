@@ -82,7 +82,10 @@ class Yard:
         """Compare a sandbox's workspace with its base, in a fresh container."""
         base = _checkout(sandbox.spec)
         if base is None:
-            raise PatchError("A sandbox without a base has nothing to compare with.")
+            raise PatchError(
+                "A sandbox without a base has nothing to compare with.",
+                remedy="Make the sandbox from a repository at a commit.",
+            )
         spec = SandboxSpec(id=new_sandbox_id(), base=base, limits=sandbox.spec.limits)
         room = await self._make_empty(spec, await self._measure(base))
         try:

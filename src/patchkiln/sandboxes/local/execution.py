@@ -49,6 +49,7 @@ class LocalExecution:
         self._began = time.monotonic()
         self._timers: list[Timer] = []
         self._feeding: asyncio.Task[None] | None = None
+        self._broken_input: BaseException | None = None
         self._takes_writes = False
         self._reason: ExitReason | None = None
         self._iterating = False
@@ -173,6 +174,13 @@ class LocalExecution:
         self._takes_writes = stdin is Stdin.OPEN or self._streams.terminal is not None
         if self._streams.input is not None and not isinstance(stdin, Stdin) and stdin != b"":
             self._feeding = asyncio.create_task(self._streams.input.feed(stdin))
+            self._feeding.add_done_callback(self._on_fed)
+
+    def _on_fed(self, feeding: "asyncio.Task[None]") -> None:
+        """End a command whose input breaks off: it would take what it has for the whole."""
+        if not feeding.cancelled() and feeding.exception() is not None:
+            self._broken_input = feeding.exception()
+            self._stop(ExitReason.KILLED)
 
     def _on_reply(self, reply: Reply | None) -> None:
         """Take a reply of PID 1; None when the sandbox is lost."""
@@ -186,6 +194,8 @@ class LocalExecution:
 
     async def _status(self) -> ExitStatus:
         status = self._ended.result() if self._ended.done() else await asyncio.shield(self._ended)
+        if self._broken_input is not None:
+            raise self._broken_input
         if status is None:
             raise _lost()
         if self._outputs.overflowed:

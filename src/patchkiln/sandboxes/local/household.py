@@ -75,7 +75,10 @@ class Household:
         """Compare a box's layers with the base, in a fresh box."""
         origin = generation.origin
         if origin.base is None:
-            raise PatchError("A sandbox without a base has nothing to compare with.")
+            raise PatchError(
+                "A sandbox without a base has nothing to compare with.",
+                remedy="Make the sandbox from a repository at a commit.",
+            )
         fresh = SandboxSpec(id=new_sandbox_id(), limits=spec.limits)
         shown = replace(origin, layers=(generation.name, *origin.layers), used_bytes=0)
         room = await self._maker.make(fresh, shown, name=fresh.id, purpose="review")

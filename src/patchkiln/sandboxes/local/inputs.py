@@ -41,17 +41,26 @@ class CommandInput:
                 self.close()
 
     async def feed(self, source: bytes | AsyncIterable[bytes]) -> None:
-        """Write what a caller gave at the start; a pipe is closed after it."""
-        try:
-            if isinstance(source, bytes):
-                await self.write(source)
-            else:
-                async for block in source:
-                    await self.write(block)
-        except SandboxError:
-            return
+        """Write what a caller gave at the start; a pipe is closed after it.
+
+        Raises what the source raises; a command that takes no more is no error.
+        """
+        if isinstance(source, bytes):
+            await self._offer(source)
+        else:
+            async for block in source:
+                if not await self._offer(block):
+                    return
         if not self._terminal:
             await self.finish()
+
+    async def _offer(self, data: bytes) -> bool:
+        """Write all of it; tell whether the command still takes input."""
+        try:
+            await self.write(data)
+        except SandboxError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close it at once; who waits is told. Idempotent."""

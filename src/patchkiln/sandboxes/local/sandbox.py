@@ -111,6 +111,7 @@ class LocalSandbox(LinedSandbox):
     async def set_network(self, policy: NetworkPolicy) -> None:
         """Put another policy in force, here and in what comes after this box."""
         async with self._gate.together():
+            self._raise_if_lost()
             if not self.generation.zygote.opens_low_ports:
                 raise SandboxUnsupported("The network of this sandbox stays as it was made.")
             self._spec = replace(self._spec, network=policy)
