@@ -89,3 +89,13 @@ def test_a_deep_chain_is_joined_for_either_user(machine: Machine) -> None:
     assert box.sh("grep -c ' /workspace ' /proc/self/mountinfo") == "1"
     assert int(box.sh("grep ' /workspace ' /proc/self/mountinfo | tr : '\\n' | wc -l")) < 40
     box.destroy()
+
+
+def test_a_fork_s_files_count_as_its_memory(machine: Machine) -> None:
+    """On either side of a fork, who fills the disk past the memory is killed."""
+    parent = machine.box(limits={"memory_bytes": 48 << 20, "disk_bytes": 128 << 20})
+    (child,) = parent.fork()
+    for box, place in ((child, "/tmp/f"), (parent, "/workspace/f")):
+        result = box.run("sh", "-c", f"head -c 96M /dev/zero >{place}; sleep 3; echo survived")
+        assert "survived" not in result.stdout
+        box.destroy()

@@ -19,6 +19,7 @@ _ALERT_SHARE = 0.5
 # In a box all that can be written but shared memory lies on one disk, in a container on several.
 _PLACES = ("/tmp", "/dev/shm", HOME, WORKSPACE)  # noqa: S108 - inside the box
 _TMPFS = 0x01021994
+_OVERLAY = 0x794C7630
 _FILE_BYTES = 1024  # what the kernel keeps of a file in memory, however empty it is
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SHARED_SEGMENT_RSS = -2  # the column "rss" of /proc/sysvipc/shm, from its end
@@ -58,12 +59,17 @@ def _file_bytes() -> int:
 
 @cache
 def _disks() -> tuple[str, ...]:
-    """Return a place on each disk in memory; what is no such disk lies on one of them."""
+    """Return a place on each disk in memory; what is no such disk lies on one of them.
+
+    An overlay has the figures of the box's own disk, on which all its overlays lie: above a
+    snapshot /tmp is one as well, and then nothing else shows that disk.
+    """
     disks: dict[int, str] = {}
     for place in _PLACES:
         descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
         try:
-            if syscalls.file_system_type(descriptor) == _TMPFS:
+            kind = syscalls.file_system_type(descriptor)
+            if kind == _TMPFS or (kind == _OVERLAY and place == _PLACES[0]):
                 disks.setdefault(os.fstat(descriptor).st_dev, place)
         finally:
             os.close(descriptor)
