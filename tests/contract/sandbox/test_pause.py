@@ -8,6 +8,7 @@ import pytest
 from patchkiln.errors import SandboxLost, SandboxNotFound, SandboxPaused
 from patchkiln.ports.execution import ExitReason
 from patchkiln.ports.sandbox import Capability, Sandbox, SandboxLimits, SandboxProvider
+from patchkiln.sandboxes.local import execution
 from tests.contract.sandbox.making import lacks, make, sh, text
 from tests.contract.sandbox.test_lifetime import CALLS
 
@@ -70,6 +71,23 @@ async def test_the_time_limit_of_a_command_stands_still_too(
     await text(box, "touch go")
     assert (await quick.wait()).reason is ExitReason.EXITED
     assert (await slow.wait()).reason is ExitReason.TIMED_OUT
+
+
+async def test_who_asks_for_a_number_waits_for_the_end_of_a_pause(
+    provider: SandboxProvider, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it is, the sandbox is not taken for one that answers no more."""
+    if await lacks(provider, Capability.PAUSE, box.pause):
+        return
+    monkeypatch.setattr(execution, "KILL_GRACE_S", 0.5)
+    command = await box.exec(["sh", "-c", "echo $$; exec sleep 1111"], timeout_s=60)
+    number = int((await anext(aiter(command))).data)
+    await box.pause()
+    asking = asyncio.create_task(command.pid())
+    await asyncio.sleep(0.8)
+    await box.resume()
+    assert await asking == number
+    await command.kill()
 
 
 async def test_what_was_stopped_before_a_pause_stays_so(
