@@ -166,6 +166,19 @@ async def test_joining_keeps_links_holes_depth_and_locked_directories(
     await box.destroy()
 
 
+async def test_joining_takes_files_without_number(
+    local: LocalSandboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them, and of their names, than so few bytes would make one expect."""
+    box = await make(local, limits=SandboxLimits(disk_bytes=256 << 20))
+    many = "for i in range(15000):\n open(f'{i}', 'w').close()\n os.link(f'{i}', f'{i}.link')"
+    assert (await run(box, "python3", "-c", f"import os\n{many}")).status.exit_code == 0
+    monkeypatch.setattr(household, "MAX_LAYERS", 0)
+    await box.snapshot()
+    assert await text(box, "ls | wc -l; stat -c %h 0") == "30000\n2"
+    await box.destroy()
+
+
 async def test_attributes_that_a_box_has_set_by_hand_hide_nothing_of_others(
     local: LocalSandboxes, checkout: Path
 ) -> None:

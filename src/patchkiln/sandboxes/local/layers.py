@@ -34,13 +34,20 @@ class Layers:
         self._held: dict[str, Sequence[str]] = {}
         self._holders: Counter[str] = Counter()
 
-    def make(self, box: str, chain: Sequence[str], disk_bytes: int) -> None:
-        """Mount the layer of a box, which holds it and the chain below. Raises `OSError`."""
+    def make(self, box: str, chain: Sequence[str], disk_bytes: int, *, joins: bool) -> None:
+        """Mount the layer of a box, which holds it and the chain below. Raises `OSError`.
+
+        ``joins``: it is to take all that is in the chain.
+        """
         # A layer below that is gone fails here, and not as an overlay that shows less.
         modes = {area: _mode(area, chain) for area in AREAS}
         place = f"{LAYERS}/{box}"
         os.mkdir(place)
-        options = f"mode=755,size={disk_bytes},nr_inodes={inodes(disk_bytes)}"
+        files = inodes(disk_bytes)
+        if joins:
+            # Each file for a moment by two names, which count as well; an empty one takes no bytes.
+            files += 2 * sum(map(_used_inodes, chain))
+        options = f"mode=755,size={disk_bytes},nr_inodes={files}"
         try:
             syscalls.mount("layer", place, "tmpfs", _FLAGS, options)
         except OSError:
@@ -104,6 +111,11 @@ def _mode(area: str, chain: Sequence[str]) -> int:
 def _used_bytes(layer: str) -> int:
     status = os.statvfs(f"{LAYERS}/{layer}")
     return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def _used_inodes(layer: str) -> int:
+    status = os.statvfs(f"{LAYERS}/{layer}")
+    return status.f_files - status.f_ffree
 
 
 def _unmount(layers: Sequence[str]) -> None:

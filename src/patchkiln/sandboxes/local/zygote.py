@@ -127,10 +127,9 @@ class _Zygote:
 
     def _steps(self, box: _Box, mounts: list[int], control: int) -> Iterator[_Step]:
         plan = box.plan
-        disk_bytes = plan["limits"]["disk_bytes"]
         if box.blank is None:
             yield from self._steps_to_blank(box)
-        yield "layer", lambda: self._layers.make(box.name, plan["chain"], disk_bytes)
+        yield "layer", lambda: self._make_layer(plan)
         yield "cgroup", lambda: self._limit(box)
         yield "layers", lambda: mounts.extend(self._layers.detach(box.name))
         yield "mounts", lambda: self._detach_mounts(plan, mounts)
@@ -145,6 +144,11 @@ class _Zygote:
             box.blank = self.blanks.make(groups[0], shared_proc=shared_proc)
 
         yield "clone", clone
+
+    def _make_layer(self, plan: BoxPlan) -> None:
+        joins = plan["purpose"] == "flatten"
+        disk_bytes = plan["limits"]["disk_bytes"]
+        self._layers.make(plan["name"], plan["chain"], disk_bytes, joins=joins)
 
     def _limit(self, box: _Box) -> None:
         if self._cgroups is not None and box.blank is not None:
