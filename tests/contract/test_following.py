@@ -17,6 +17,7 @@ from patchkiln.engine import feed
 from patchkiln.engine.feeds import Feeds
 from patchkiln.errors import StoreError
 from patchkiln.ports.store import Store
+from patchkiln.stores import postgres_watch, sqlite_watch
 from patchkiln.stores.memory import MemoryStore
 from patchkiln.stores.sqlite import SqliteStore
 from tests.support import appending
@@ -78,8 +79,13 @@ async def live(feeds: Feeds, run: Run) -> tuple[list[int], int]:
     return [event.seq for batch in batches for event in batch], len(batches)
 
 
-async def test_events_of_another_process_come_live_once_and_in_order(database: str) -> None:
+async def test_events_of_another_process_come_live_once_and_in_order(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Several followers of several runs that are told elsewhere miss, double and swap nothing."""
+    for watch in (sqlite_watch, postgres_watch):
+        # Without wake-ups it would be the look at all runs that finds them.
+        monkeypatch.setattr(watch, "RECONCILE_S", 1000.0)
     store = await appending.open_store(database)
     runs = [await created(store) for _ in range(5)]
     async with feeds_over(store) as feeds:
@@ -90,6 +96,27 @@ async def test_events_of_another_process_come_live_once_and_in_order(database: s
     # As they came, and not all at the end.
     assert min(batches for _, batches in followed) > 5
     await store.close()
+
+
+async def test_what_no_wake_up_told_is_found(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where notifications do not come through, the look at all runs has every event, late."""
+    for watch in (sqlite_watch, postgres_watch):
+        monkeypatch.setattr(watch, "RECONCILE_S", 0.1)
+    monkeypatch.setattr(postgres_watch, "CHANNEL", "another_channel")
+    monkeypatch.setattr(sqlite_watch, "POLL_S", 1000.0)
+    store, other = [await appending.open_store(database) for _ in range(2)]
+    run = await created(store)
+    async with feeds_over(store) as feeds:
+        follower = asyncio.create_task(seqs(feeds, run))
+        for _ in range(5):
+            await other.append(run.id, [said("a.b")])
+            await asyncio.sleep(0.05)
+        await other.append(run.id, [DONE])
+        assert await follower == list(range(1, 8))
+    await store.close()
+    await other.close()
 
 
 async def test_both_processes_may_append(database: str) -> None:
