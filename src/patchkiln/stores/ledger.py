@@ -1,9 +1,8 @@
 """What a job of the writer may do inside the transaction that it shares with others."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, literal, select, update
 
@@ -126,9 +125,10 @@ class Ledger(ABC):
     def flush(self) -> None:
         """Write what is staged."""
         if self._events:
-            self._insert_events(self._events)
+            self._connection.execute(_INSERT_EVENT, self._events)
         if self._changed:
-            self._update_runs(self._changed.values())
+            rows = [{"run_id": run.id, **changes_of(run)} for run in self._changed.values()]
+            self._connection.execute(_UPDATE_RUN, rows)
         self._events.clear()
         self._changed.clear()
 
@@ -198,13 +198,6 @@ class Ledger(ABC):
             savepoint.rollback()
             raise
         savepoint.commit()
-
-    def _insert_events(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._connection.execute(_INSERT_EVENT, rows)
-
-    def _update_runs(self, changed: Collection[Run]) -> None:
-        rows = [{"run_id": run.id, **changes_of(run)} for run in changed]
-        self._connection.execute(_UPDATE_RUN, rows)
 
     def _run(self, run_id: str) -> Run:
         run = self._runs.get(run_id)

@@ -27,18 +27,17 @@ _LOCK = (
     .order_by(runs.c.id)
     .with_for_update()
 )
-# Many rows as one value: the driver sends every row of a list as a statement of its own.
-_INSERT_EVENTS = text(
-    "INSERT INTO run_events SELECT * "
-    "FROM json_populate_recordset(CAST(NULL AS run_events), CAST(:rows AS json))"
-)
-_UPDATE_RUNS = text(
-    "UPDATE runs SET status = changed.status, state = changed.state, "
+# All that a flush writes is one statement with its rows as values: each more is another way to the
+# server and back, and of a list the driver sends every row as a statement of its own.
+_WRITE = text(
+    "WITH logged AS (INSERT INTO run_events SELECT * "
+    "FROM json_populate_recordset(CAST(NULL AS run_events), CAST(:events AS json))), "
+    "grown AS (UPDATE runs SET status = changed.status, state = changed.state, "
     "kept_since_ms = changed.kept_since_ms "
-    "FROM json_populate_recordset(CAST(NULL AS runs), CAST(:rows AS json)) AS changed "
-    "WHERE runs.id = changed.id"
+    "FROM json_populate_recordset(CAST(NULL AS runs), CAST(:runs AS json)) AS changed "
+    "WHERE runs.id = changed.id) "
+    "SELECT CAST(pg_current_xact_id() AS text), pg_notify(:channel, :heads)"
 )
-_ANNOUNCE = text(f"SELECT CAST(pg_current_xact_id() AS text), pg_notify('{CHANNEL}', :heads)")
 _NO_NEWS = text("SELECT CAST(pg_current_xact_id() AS text)")
 _FATE = text("SELECT pg_xact_status(CAST(:transaction AS xid8))")
 # Deadlock, serialisation, shutdown, start, too many connections, a standby after a failover.
@@ -89,15 +88,23 @@ class PostgresLedger(Ledger):
 
     def finish(self) -> None:
         """Write what is staged and tell the other processes, once for all of it."""
-        self.flush()
+        if not self._heads:
+            self.flush()
+            self._transaction_id = self._connection.execute(_NO_NEWS).scalar_one()
+            return
         for run_id in self._heads.keys() & self._runs.keys() & self._rows.keys():
             run = self._runs[run_id]
             self._kept[run_id] = ({**self._rows[run_id], **changes_of(run)}, run)
-        if self._heads:
-            heads = {"heads": announcement(self._heads)}
-            self._transaction_id = self._connection.execute(_ANNOUNCE, heads).scalar_one()
-        else:
-            self._transaction_id = self._connection.execute(_NO_NEWS).scalar_one()
+        changed = [{"id": run.id, **changes_of(run)} for run in self._changed.values()]
+        written = {
+            "events": json.dumps(self._events, ensure_ascii=False),
+            "runs": json.dumps(changed, ensure_ascii=False),
+            "channel": CHANNEL,
+            "heads": announcement(self._heads),
+        }
+        self._transaction_id = self._connection.execute(_WRITE, written).scalar_one()
+        self._events.clear()
+        self._changed.clear()
 
     def committed(self) -> bool:
         """Ask after a commit whose answer was lost with the connection. Raises `StoreError`."""
@@ -114,13 +121,6 @@ class PostgresLedger(Ledger):
     def may_repeat(self, error: StoreError) -> bool:
         """Tell whether another transaction may pass: the connection was lost, or a lock."""
         return isinstance(error, ServerError) and (error.gone or error.state in _PASSING)
-
-    def _insert_events(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._connection.execute(_INSERT_EVENTS, {"rows": json.dumps(rows, ensure_ascii=False)})
-
-    def _update_runs(self, changed: Collection[Run]) -> None:
-        rows = [{"id": run.id, **changes_of(run)} for run in changed]
-        self._connection.execute(_UPDATE_RUNS, {"rows": json.dumps(rows, ensure_ascii=False)})
 
     def _stage(self, run_id: str, events: Sequence[StoredEvent]) -> None:
         super()._stage(run_id, events)
