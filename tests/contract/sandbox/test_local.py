@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from patchkiln.errors import SandboxLost, SandboxNotFound, SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, new_sandbox_id
-from patchkiln.sandboxes.local import household, syscalls
+from patchkiln.sandboxes.local import household, syscalls, zygote_process
 from patchkiln.sandboxes.local.blanks import POOL_SIZE
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
@@ -258,12 +258,12 @@ async def lose(box: LocalSandbox) -> None:
     await box.generation.channel.closed.wait()
 
 
-async def give_up(local: LocalSandboxes, after_s: float) -> None:
+async def give_up(local: LocalSandboxes, after_s: float, name: str) -> None:
     """Make a sandbox, but lose patience."""
     with suppress(TimeoutError):
         async with asyncio.timeout(after_s):
-            box = await make(local)
-            await box.destroy()
+            box = await local.create(SandboxSpec(id=name))
+        await box.destroy()
 
 
 async def test_nothing_accumulates_in_the_zygote(
@@ -305,8 +305,13 @@ async def test_nothing_accumulates_in_the_zygote(
     await asyncio.gather(*(each.destroy() for each in (box, again, *children)))
     await settle(zygote, before)
 
+    # An id is free again at once, though the box that had it is still about to end.
+    reused = new_sandbox_id()
     for turns in range(12):
-        await give_up(local, turns / 1000)
+        await give_up(local, turns / 2000, reused)
+    box = await local.create(SandboxSpec(id=reused))
+    assert await text(box, "echo alive >f; cat f") == "alive"
+    await box.destroy()
     await settle(zygote, before)
 
 
@@ -372,6 +377,22 @@ async def test_a_killed_zygote_takes_its_snapshots_along(tmp_path: Path) -> None
     other = await local.create(SandboxSpec(id=new_sandbox_id()))
     assert await text(other, "echo alive") == "alive"
     await local.close()
+
+
+async def test_a_zygote_that_stands_still_holds_no_end_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing the provider kills it, and its boxes end with it."""
+    monkeypatch.setattr(zygote_process, "END_S", 0.2)
+    local = LocalSandboxes(tmp_path)
+    box = await local.create(SandboxSpec(id=new_sandbox_id()))
+    place = Path("/proc", str(box.generation.pid))
+    os.kill(box.generation.zygote.pid, signal.SIGSTOP)
+    await text(box, "echo alive")
+    async with asyncio.timeout(20):
+        await local.close()
+    while place.exists():  # noqa: ASYNC110 - the kernel tells nobody
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount the small disk")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from patchkiln.domain.repository import Checkout
@@ -13,7 +14,7 @@ from patchkiln.ports.sandbox import (
     SandboxSpec,
     new_sandbox_id,
 )
-from patchkiln.sandboxes.local import selftest, syscalls
+from patchkiln.sandboxes.local import selftest, syscalls, zygote_process
 from patchkiln.sandboxes.local.bubblewrap import is_installed
 from patchkiln.sandboxes.local.diagnosis import Diagnosis, explain_machine, lacks_proc
 from patchkiln.sandboxes.local.facts import read_facts
@@ -108,7 +109,10 @@ class LocalSandboxes:
 
     async def close(self) -> None:
         """Destroy every box and end the zygote."""
-        await self._household.close()
+        # What does not end by itself ends with what made it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(zygote_process.END_S):
+                await self._household.close()
         await self._maker.close()
 
     async def _examine(self) -> Isolation:

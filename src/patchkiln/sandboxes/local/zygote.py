@@ -57,6 +57,8 @@ class _Zygote:
         self._layers = Layers((HOST_UID, HOST_GID) if as_root else None)
         self._lent = hostmounts.Lent(as_root=as_root)
         self._boxes: dict[str, _Box] = {}
+        # Those too whose name has been given to another while they end.
+        self._unended: set[_Box] = set()
         self.blanks = Blanks(cgroups, as_root=as_root)
 
     def handle(self, request: dict[str, Any], descriptors: list[int]) -> None:
@@ -84,7 +86,7 @@ class _Zygote:
 
     def reap(self) -> None:
         """Forget the boxes whose first process, and with it every other, has ended."""
-        living = {box.pid: box for box in self._boxes.values()}
+        unended = {box.pid: box for box in self._unended}
         pid = -1
         while pid:
             try:
@@ -92,16 +94,16 @@ class _Zygote:
             except ChildProcessError:
                 return
             self.blanks.forget(pid)
-            if pid in living:
-                self._forget(living[pid])
+            if pid in unended:
+                self._forget(unended[pid])
 
     def end(self) -> None:
         """Kill every box and remove what is left of it."""
         self.blanks.close()
-        for box in self._boxes.values():
+        for box in self._unended:
             self._kill(box)
         until = time.monotonic() + _FAREWELL_S
-        while self._boxes and time.monotonic() < until:
+        while self._unended and time.monotonic() < until:
             self.reap()
             time.sleep(0.001)
         if self._cgroups is not None:
@@ -113,6 +115,7 @@ class _Zygote:
         mounts: list[int] = []
         step = ""
         self._boxes[box.name] = box
+        self._unended.add(box)
         try:
             for step, act in self._steps(box, mounts, control):  # noqa: B007 - told below
                 act()
@@ -217,10 +220,11 @@ class _Zygote:
                 self._cgroups.kill(box.blank.group)
 
     def _forget(self, box: _Box) -> None:
-        self._layers.release(box.name, in_use=False)
+        self._unended.discard(box)
         if self._cgroups is not None and box.blank is not None:
             self._cgroups.remove(box.blank.group)
         if self._boxes.get(box.name) is box:
+            self._layers.release(box.name, in_use=False)
             del self._boxes[box.name]
         for request_id in box.waiting:
             self._send(event="destroyed", id=request_id)

@@ -15,6 +15,7 @@ from patchkiln.sandboxes.local.channel import Channel, Reply, parse_reply
 from patchkiln.sandboxes.local.plan import BoxPlan
 
 START_S = 20.0
+END_S = 10.0
 _SOURCE = Path(__file__).parents[3]
 _PROGRAM = """\
 import sys
@@ -152,7 +153,16 @@ class ZygoteProcess:
     async def stop(self) -> None:
         """End the zygote and with it every box. Idempotent."""
         self._line.close()
-        await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(_wait_for_end, self._process)
+
+
+def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that has been told to end; one that stands still is killed."""
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _raise_descriptor_limit() -> None:
