@@ -252,6 +252,11 @@ def own_kib(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
+def lives(pid: int) -> bool:
+    """Tell whether there is a process."""
+    return Path("/proc", str(pid)).exists()
+
+
 async def lose(box: LocalSandbox) -> None:
     """Kill a sandbox's first process from the host."""
     os.kill(box.generation.pid, signal.SIGKILL)
@@ -386,12 +391,11 @@ async def test_a_zygote_that_stands_still_holds_no_end_up(
     monkeypatch.setattr(zygote_process, "END_S", 0.2)
     local = LocalSandboxes(tmp_path)
     box = await local.create(SandboxSpec(id=new_sandbox_id()))
-    place = Path("/proc", str(box.generation.pid))
     os.kill(box.generation.zygote.pid, signal.SIGSTOP)
     await text(box, "echo alive")
     async with asyncio.timeout(20):
         await local.close()
-    while place.exists():  # noqa: ASYNC110 - the kernel tells nobody
+    while lives(box.generation.pid):  # noqa: ASYNC110 - the kernel tells nobody
         await asyncio.sleep(0.01)
 
 
