@@ -206,6 +206,21 @@ async def test_follower_behind_the_ring_reads_the_store(monkeypatch: pytest.Monk
     assert seen == list(range(1, 33))
 
 
+async def test_what_was_told_before_leaves_no_gap_in_the_ring() -> None:
+    """Events of long ago are passed over; those beyond a gap are left to the store."""
+    store = MemoryStore()
+    run = await created(store)
+    events = await store.append(run.id, [said("a.b")] * 9)
+    ring = feed.Feed(1)
+    ring.publish([events[0], events[5]])
+    assert (ring.head, ring.since(1)) == (2, [events[0]])
+    ring.publish(events[4:])
+    ring.publish(events[:2])
+    assert (ring.head, ring.since(1)) == (3, events[:2])
+    ring.publish(events[6:], after=3)
+    assert (ring.head, ring.since(7), ring.since(3)) == (10, events[6:], None)
+
+
 async def test_nothing_is_watched_while_nobody_follows(tmp_path: Path) -> None:
     """The watch begins with the first follower and ends with the last, again and again."""
     store = await SqliteStore.open(tmp_path / "x.db")

@@ -24,17 +24,21 @@ class Feed:
         self._ring: deque[StoredEvent] = deque(maxlen=RING_EVENTS)
         self._waiters: set[asyncio.Future[None]] = set()
 
-    def publish(self, events: Sequence[StoredEvent], *, after: int) -> None:
-        """Show the committed events that follow ``after``, as far as they are new.
+    def publish(self, events: Sequence[StoredEvent], *, after: int | None = None) -> None:
+        """Show committed events, as far as they follow the head without a gap.
 
-        Where some are missing between the head and them, none is shown: who reads the store will
-        come upon them all.
+        ``after`` says that they are all that the store holds after that ``seq``. Without it, what
+        lies beyond a gap is left to whoever reads the store.
         """
-        fresh = [event for event in events if event.seq > self.head]
-        if fresh and after <= self.head:
-            self._ring.extend(fresh)
-            self.head = fresh[-1].seq
-            self._wake()
+        if events and after == self.head and events[0].seq > self.head + 1:
+            # What lies between is no longer held.
+            self._ring.clear()
+            self.head = events[0].seq - 1
+        for event in events:
+            if event.seq == self.head + 1:
+                self._ring.append(event)
+                self.head = event.seq
+        self._wake()
 
     def close(self) -> None:
         """Tell the followers that no more will come."""

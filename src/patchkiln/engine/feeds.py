@@ -78,8 +78,8 @@ class Feeds:
     def publish(self, run_id: str, events: Sequence[StoredEvent]) -> None:
         """Show events that this process has appended, before the watch comes upon them."""
         feed = self._feeds.get(run_id)
-        if feed is not None and events:
-            feed.publish(events, after=events[0].seq - 1)
+        if feed is not None:
+            feed.publish(events)
 
     def drain(self) -> None:
         """Let every stream end. Idempotent."""
