@@ -72,6 +72,8 @@ class LocalSandboxes:
         self._household = Household(self._maker)
         self._testing = asyncio.Lock()
         self._isolation: Isolation | None = None
+        # Where the disk is full, say: a cause that passes, and that no other maker mends.
+        self._machine_failed = False
 
     @property
     def name(self) -> str:
@@ -117,7 +119,7 @@ class LocalSandboxes:
 
     async def _examine(self) -> Isolation:
         isolation = await self._examine_maker(None)
-        refused = isolation.level is IsolationLevel.NONE
+        refused = isolation.level is IsolationLevel.NONE and not self._machine_failed
         if refused and self._wanted is None and is_installed():
             await self._maker.change(Maker.BUBBLEWRAP)
             other = await self._examine_maker(Diagnosis(isolation.reason, isolation.remedy))
@@ -132,8 +134,10 @@ class LocalSandboxes:
         try:
             return selftest.judge(await self._observe_what_works(python), refusal)
         except SandboxError as error:
+            self._machine_failed = isinstance(error.__cause__, OSError)
             reason, remedy = error.message, error.remedy
         except OSError as error:
+            self._machine_failed = True
             reason, remedy = explain_machine(error)
         return Isolation(level=IsolationLevel.NONE, reason=reason, remedy=remedy)
 
