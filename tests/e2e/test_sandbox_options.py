@@ -131,6 +131,27 @@ def test_a_credential_for_a_host_that_is_closed_is_wrong_usage(env: dict[str, st
     assert b"which --network does not" in done.stderr
 
 
+def test_a_credential_goes_to_every_port_of_its_host(env: dict[str, str], echo: int) -> None:
+    """However many rules name the host, and whatever stands before them."""
+    done = patchkiln(
+        *("sandbox", "run", "--network", f"*,localhost:9,localhost:{echo}"),
+        *("--credential", "localhost=TOKEN_OF_TEST"),
+        *("--", "curl", "--silent", f"http://localhost:{echo}/"),
+        env={**env, "TOKEN_OF_TEST": SECRET},
+    )
+    assert done.stdout == f"Bearer {SECRET}".encode(), done.stderr
+
+
+def test_a_credential_for_every_host_is_wrong_usage(env: dict[str, str]) -> None:
+    """The command would choose who gets it."""
+    done = patchkiln(
+        *("sandbox", "run", "--network", "*", "--credential", "*=TOKEN_OF_TEST", "--", "true"),
+        env={**env, "TOKEN_OF_TEST": SECRET},
+    )
+    assert done.returncode == 2
+    assert b"whichever host the command chooses" in done.stderr
+
+
 def test_what_is_not_reached_is_told(env: dict[str, str], echo: int) -> None:
     """The host and the rule are told on stderr, beside the command's own words."""
     words = ("curl", "--silent", "--show-error", "http://evil.example/")

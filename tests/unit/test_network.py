@@ -98,6 +98,14 @@ def test_rules_admit_what_they_name_and_no_more(host: str, port: int, *, admitte
     assert (rules.rule_for(host, port) is not None) is admitted
 
 
+def test_the_narrowest_rule_counts() -> None:
+    """Whatever stands before it: it is the one with the trust and the credential for that host."""
+    rules = policy("*", "*.wild.org", "*.deep.wild.org", "a.deep.wild.org", "127.0.0.1")
+    hosts = ("a.deep.wild.org", "b.deep.wild.org", "deep.wild.org", "wild.org", "127.0.0.1")
+    found = [rules.rule_for(host, 443) for host in hosts]
+    assert list(map(str, found)) == [hosts[0], "*.deep.wild.org", "*.wild.org", "*", hosts[4]]
+
+
 def test_without_rules_nothing_is_admitted() -> None:
     """The network is closed unless a list opens it."""
     assert NetworkPolicy().rule_for("example.com", 443) is None

@@ -17,6 +17,7 @@ from patchkiln.cli.standard_input import standard_input
 from patchkiln.cli.terminal import check_terminal, lent_terminal, terminal_size
 from patchkiln.cli.workspace import copy_in
 from patchkiln.domain.network import (
+    ANY_HOST,
     AllowedAddress,
     NetworkPolicy,
     NetworkRefusal,
@@ -119,16 +120,27 @@ def _rules(arguments: Namespace) -> tuple[NetworkRule, ...]:
     """
     credentials = dict(arguments.credential)
     rules = tuple(
-        replace(rule, trusted=_is_exact(rule.host), credential=credentials.pop(rule.host, None))
+        replace(rule, trusted=_is_exact(rule.host), credential=credentials.get(rule.host))
         for rule in arguments.network
     )
-    if credentials:
+    _check_owners(set(credentials), {rule.host for rule in rules})
+    return rules
+
+
+def _check_owners(owners: set[str], hosts: set[str]) -> None:
+    """Raise `InvalidRequest` for credentials that nobody would get, and one that anybody would."""
+    if owners - hosts:
         raise InvalidRequest(
-            f"--credential names {', '.join(credentials)}, which --network does not.",
+            f"--credential names {', '.join(sorted(owners - hosts))}, which --network does not.",
             field="--credential",
             remedy="Name the host in --network as well, in the same spelling.",
         )
-    return rules
+    if ANY_HOST in owners:
+        raise InvalidRequest(
+            "A credential for every host would be sent to whichever host the command chooses.",
+            field="--credential",
+            remedy="Name the one host that it is for, in --network and in --credential.",
+        )
 
 
 def _is_exact(host: str) -> bool:

@@ -71,9 +71,13 @@ class NetworkPolicy:
     addresses: tuple[AllowedAddress, ...] = ()
 
     def rule_for(self, host: str, port: int) -> NetworkRule | None:
-        """Return the first rule that admits a host and port, or None."""
+        """Return the narrowest rule that admits a host and port, the first of several, or None.
+
+        So a rule for a host keeps its trust and its credential, whatever wider ones stand beside.
+        """
         name = host.lower().rstrip(".")
-        return next((rule for rule in self.rules if rule.admits(name, port)), None)
+        admitting = (rule for rule in self.rules if rule.admits(name, port))
+        return min(admitting, key=lambda rule: _width(rule.host), default=None)
 
     def trusts(self, address: IPAddress, port: int, rule: NetworkRule) -> bool:
         """Tell whether the operator opened this very address, or the host that leads to it."""
@@ -128,6 +132,13 @@ def _matches(pattern: str, host: str) -> bool:
     if pattern.startswith("*."):
         return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
     return host == pattern
+
+
+def _width(pattern: str) -> int:
+    """Return a number that is the smaller, the fewer hosts a pattern means."""
+    if pattern == ANY_HOST:
+        return _MAX_NAME_CHARS + 1
+    return _MAX_NAME_CHARS - len(pattern) if pattern.startswith("*.") else -1
 
 
 def _split_port(text: str) -> tuple[str, int | None]:

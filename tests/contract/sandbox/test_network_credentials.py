@@ -4,12 +4,13 @@ import logging
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from patchkiln.domain.network import Credential, NetworkPolicy
+from patchkiln.domain.network import AllowedAddress, Credential, NetworkPolicy
 from patchkiln.ports.sandbox import Capability, SandboxProvider
 from tests.contract.sandbox.making import lacks, make, run, text
 from tests.contract.sandbox.reaching import Names, reaching, rule
@@ -64,6 +65,35 @@ async def test_a_plain_request_carries_the_credential(
             onward = f"{url}/to?http://other.example:{other.port}/"
             assert await open_box.curl(onward, "-L") == "200 reached /"
             assert "authorization" not in other.headers()
+
+
+async def test_a_credential_is_not_to_be_read_on_its_way(
+    provider: SandboxProvider, names: Names, secured: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program inside cannot have it sent in the clear, but where the way is the operator's."""
+    if await _lacks(provider):
+        return
+    # As if loopback were the internet.
+    monkeypatch.setattr("patchkiln.domain.network.forbidden_address", dict[object, str]().get)
+    monkeypatch.setattr("patchkiln.sandboxes.network.guard.own_addresses", frozenset)
+    async with web_server() as web:
+        ports = (web.port, secured.port)
+        rules = [rule("api.example", port, trusted=False, credential=TOKEN) for port in ports]
+        async with reaching(provider, *rules) as open_box:
+            for port in ports:
+                for options in ((), ("--noproxy", "*"), ("--proxytunnel",)):
+                    answer = await open_box.curl(f"http://api.example:{port}/", *options)
+                    assert "its credential goes over TLS only. " in answer, options
+            assert await open_box.curl(f"https://api.example:{secured.port}/") == "200 reached /"
+            assert secured.headers()["authorization"] == SECRET
+            assert open_box.rules == ["its credential goes over TLS only"] * 2
+            addresses = (AllowedAddress(address=ip_address("127.0.0.1")),)
+            policy = NetworkPolicy(rules=tuple(rules), addresses=addresses)
+            if Capability.NETWORK_CHANGE in provider.capabilities:
+                assert web.heads == []
+                await open_box.box.set_network(policy)
+                assert await open_box.curl(f"http://api.example:{web.port}/") == "200 reached /"
+                assert web.headers()["authorization"] == SECRET
 
 
 TOOLS = {

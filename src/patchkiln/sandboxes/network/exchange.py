@@ -61,6 +61,8 @@ async def serve_requests(
         else:
             plain = await passage.dial(target)
             outside = plain if secure is None else await secure(plain)
+        if secure is None:
+            passage.check_secrecy()
         try:
             await forward(request, path, target, outside)
         except Unreachable as error:

@@ -11,7 +11,13 @@ from typing import NamedTuple
 from patchkiln.domain.addresses import IPAddress, embedded_addresses
 from patchkiln.domain.network import NetworkPolicy, NetworkRule
 from patchkiln.sandboxes.network.interfaces import own_addresses
-from patchkiln.sandboxes.network.refusals import NOT_LISTED, OWN_ADDRESS, Refusals, Refused
+from patchkiln.sandboxes.network.refusals import (
+    IN_THE_CLEAR,
+    NOT_LISTED,
+    OWN_ADDRESS,
+    Refusals,
+    Refused,
+)
 from patchkiln.sandboxes.network.resolving import NotFound, Resolver
 
 CONNECT_S = 10.0
@@ -80,6 +86,16 @@ class Guard:
                 return self._checked(outside, Route(target, address))
         self._resolver.forget(target.name)
         raise Unreachable(f"{target.name} does not answer on port {target.port}.")
+
+    def check_secrecy(self, route: Route) -> None:
+        """Hold a plain request back whose credential others could read on its way.
+
+        The way to an address that the operator opened is the operator's. Raises `Refused`.
+        """
+        target = route.target
+        shown = target.rule.credential is not None
+        if shown and not self.policy.trusts(route.address, target.port, target.rule):
+            raise Refused(target.name, target.port, IN_THE_CLEAR)
 
     async def close(self) -> None:
         """Stop waiting for names. Idempotent."""

@@ -37,6 +37,11 @@ class Passage:
         self._outside.append(stream)
         return stream
 
+    def check_secrecy(self) -> None:
+        """Raise `Refused` where a credential must not go to what was dialled without TLS."""
+        if self._route is not None:
+            self.guard.check_secrecy(self._route)
+
     async def run(self, serve: Callable[["Passage"], Awaitable[None]]) -> None:
         """Serve the connection until it ends, breaks, is refused, or falls silent."""
         try:

@@ -51,4 +51,6 @@ async def _pass_on(passage: Passage, request: Request) -> None:
     if port == _TLS_PORT:
         raise Refused(name, port, NOT_TLS)
     check_host(request, target)
-    await forward(request, path, target, await passage.dial(target))
+    outside = await passage.dial(target)
+    passage.check_secrecy()
+    await forward(request, path, target, outside)

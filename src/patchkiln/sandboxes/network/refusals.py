@@ -15,6 +15,7 @@ NO_TLS_NAME = "the TLS greeting names no host"
 HIDDEN_TLS_NAME = "the TLS name is hidden"
 NOT_TLS = "not TLS, which this port is for"
 NOT_HTTP = "not HTTP, which this port is for"
+IN_THE_CLEAR = "its credential goes over TLS only"
 OTHER_HOST_HEADER = "the Host header differs from the host"
 
 

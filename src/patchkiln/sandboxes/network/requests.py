@@ -121,16 +121,19 @@ async def read_request(stream: Stream, data: bytes) -> Request | None:
 
 
 async def _read_head(stream: Stream, data: bytes) -> bytes:
-    while _END_OF_HEAD not in data:
-        if len(data) > MAX_HEAD_BYTES:
+    head, seen = bytearray(data), 0
+    # Each byte is looked at once: a head may come in single ones.
+    while head.find(_END_OF_HEAD, max(0, seen - len(_END_OF_HEAD) + 1)) < 0:
+        if len(head) > MAX_HEAD_BYTES:
             raise BadRequest("The head of the request is too long.")
-        if _BARE_NEWLINE.search(data):
+        if _BARE_NEWLINE.search(head, seen):
             raise BadRequest("A line of the request does not end as RFC 9112 says.")
+        seen = len(head)
         block = await stream.receive()
         if not block:
             raise BadRequest("The request ends in its head.")
-        data += block
-    return data
+        head += block
+    return bytes(head)
 
 
 def parse_request(data: bytes, stream: Stream) -> Request:
