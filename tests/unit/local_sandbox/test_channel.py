@@ -59,6 +59,7 @@ async def test_a_reply_reaches_its_request(line: tuple[Channel, socket.socket]) 
         b'{"event": "done", "id": -1}',
         b'{"event": "done", "id": 1e9}',
         b'{"event": "done", "id": 1, "errno": 1000000000000000000000}',
+        b'{"event": "failed", "id": 1, "errno": 1000000000000}',
         b'{"event": "done", "id": 1, "more": 1}',
         b'{"event": "failed", "id": 1, "step": "' + b"x" * 200 + b'"}',
         b'{"event": "done"} ' + b" " * 70_000,

@@ -17,6 +17,9 @@ from patchkiln.sandboxes.local import wire
 
 _MAX_TEXT_CHARS = 100
 _NUMBERS = range(1 << 63)
+# Of errors, signals and processes: what a C int holds, or nothing could be told of them.
+_INTS = range(1 << 31)
+_INT_FIELDS = frozenset({"code", "signal", "errno", "pid"})
 # Descriptors on their way count by user, the boxes' among them: a shortage passes, and says nothing
 # about the line.
 SHORTAGES = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
@@ -277,4 +280,6 @@ def _fits(name: str, value: Any) -> bool:
     """Tell whether a field exists, has its type and a sane size."""
     if type(value) is not _TYPES.get(name):
         return False
-    return len(value) <= _MAX_TEXT_CHARS if isinstance(value, str) else value in _NUMBERS
+    if isinstance(value, str):
+        return len(value) <= _MAX_TEXT_CHARS
+    return value in (_INTS if name in _INT_FIELDS else _NUMBERS)
