@@ -46,6 +46,8 @@ class Capability(StrEnum):
     SIGNAL = "signal"
     SNAPSHOT = "snapshot"
     TERMINAL = "terminal"
+    # Terminals in a sandbox whose network is open, too.
+    TERMINAL_WITH_NETWORK = "terminal_with_network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +167,10 @@ class Sandbox(Protocol):
         streams together, the command's processes are killed. The command is over when its main
         process is, though a child may hold the pipe.
 
-        With a ``terminal`` the command runs on one, whose input stays open. A ``background``
-        command never waits for a reader: of what nobody has read yet, the last
+        With a ``terminal`` the command runs on one, whose input stays open; needs
+        `Capability.TERMINAL`, and where the network is open `Capability.TERMINAL_WITH_NETWORK`.
+
+        A ``background`` command never waits for a reader: of what nobody has read yet, the last
         ``max_output_bytes`` are kept.
         """
         ...

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from patchkiln.domain.network import NetworkPolicy, NetworkRule
 from patchkiln.errors import SandboxError, SandboxUnsupported
 from patchkiln.ports.execution import Execution, ExitReason, TerminalSize, capture
 from patchkiln.ports.sandbox import Capability, Sandbox, SandboxProvider
-from tests.contract.sandbox.making import make
+from tests.contract.sandbox.making import lacks, make, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -224,3 +225,19 @@ async def test_who_leaves_a_terminal_hangs_up(provider: SandboxProvider) -> None
         await screen.until("hi")
         await screen.leave()
         assert (await screen.execution.wait()).exit_code != 0
+
+
+async def test_an_open_network_takes_no_terminal_away(provider: SandboxProvider) -> None:
+    """A sandbox with a network has terminals too, or the provider declares that it has none."""
+    policy = NetworkPolicy(rules=(NetworkRule(host="example.com", port=443),))
+    box = await make(provider, network=policy)
+    try:
+        if await lacks(
+            provider,
+            Capability.TERMINAL_WITH_NETWORK,
+            lambda: box.exec(["tty"], terminal=SIZE),
+        ):
+            return
+        assert (await run(box, "tty", terminal=SIZE)).stdout.startswith(b"/dev/pts/")
+    finally:
+        await box.destroy()

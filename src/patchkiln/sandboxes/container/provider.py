@@ -42,6 +42,7 @@ _CAPABILITIES = frozenset(
         Capability.SIGNAL,
         Capability.SNAPSHOT,
         Capability.TERMINAL,
+        Capability.TERMINAL_WITH_NETWORK,
     }
 )
 

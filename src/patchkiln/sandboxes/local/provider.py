@@ -42,16 +42,18 @@ _CAPABILITIES = frozenset(
         Capability.SIGNAL,
         Capability.SNAPSHOT,
         Capability.TERMINAL,
+        Capability.TERMINAL_WITH_NETWORK,
     }
 )
 # Without a /proc that it may write, a box opens the ports of its network at its birth alone.
 _WITH_CLOSED_PROC = _CAPABILITIES - {Capability.NETWORK_CHANGE}
 # Under bubblewrap a workspace is a copy: nothing lies below it that others could stand on, and the
-# base takes of its disk too.
+# base takes of its disk too. Nor has who owns a network the right to mount terminals.
 _WITHOUT_LAYERS = _WITH_CLOSED_PROC - {
     Capability.DISK_LIMIT,
     Capability.FORK,
     Capability.SNAPSHOT,
+    Capability.TERMINAL_WITH_NETWORK,
 }
 
 
