@@ -138,6 +138,26 @@ async def test_podman_is_not_believed_to_heed_a_runtime(engine: Path, tmp_path: 
     assert "containers.conf" in isolation.remedy
 
 
+async def test_a_data_directory_that_fails_is_told_without_its_name(
+    engine: Path, tmp_path: Path
+) -> None:
+    """What the server cannot write on its own disk is a sandbox that cannot be had, with a fix."""
+    provider = ContainerSandboxes(tmp_path / "data", socket=str(engine))
+    try:
+        await provider.isolation()
+        lines = tmp_path / "data" / "sandboxes" / "container" / "lines"
+        lines.rmdir()
+        lines.write_bytes(b"")
+        with pytest.raises(SandboxUnavailable) as caught:
+            await make(provider)
+        assert str(tmp_path) not in f"{caught.value.message} {caught.value.remedy}"
+        assert caught.value.remedy
+        lines.unlink()
+        await (await make(provider)).destroy()
+    finally:
+        await provider.close()
+
+
 async def test_an_image_that_is_not_there_is_named_by_its_setting(
     engine: Path, tmp_path: Path
 ) -> None:

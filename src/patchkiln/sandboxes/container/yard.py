@@ -22,6 +22,7 @@ from patchkiln.sandboxes.container.maker import Base, ContainerMaker
 from patchkiln.sandboxes.container.premises import Premises
 from patchkiln.sandboxes.container.sandbox import ContainerSandbox
 from patchkiln.sandboxes.container.transfer import carry
+from patchkiln.sandboxes.local.diagnosis import explain_machine
 from patchkiln.sandboxes.local.diff import clean_room_diff
 from patchkiln.sandboxes.local.layout import BASE
 
@@ -140,6 +141,9 @@ class Yard:
             return await self._maker.make(premises.engine, premises.ground, spec, base)
         except EngineError as error:
             raise explain(error, premises.host.image) from error
+        except OSError as error:
+            reason, remedy = explain_machine(error)
+            raise SandboxUnavailable(reason, remedy=remedy) from error
 
     async def _measure(self, base: Checkout | None) -> Base:
         """Return a base with what a copy of it takes, which is counted once."""
