@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import podman
+from tests.support import podman
 
 
 @pytest.fixture(scope="package")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import podman
+from tests.support import podman
 from tests.support.command_line import environment, patchkiln
 from tests.support.repositories import git, make_repository
 

@@ -11,8 +11,8 @@ from patchkiln.ports.sandbox import IsolationLevel, Sandbox, SandboxProvider
 from patchkiln.sandboxes.container.provider import ContainerSandboxes
 from patchkiln.sandboxes.local.maker import Maker
 from patchkiln.sandboxes.local.provider import LocalSandboxes
-from tests import podman
 from tests.contract.sandbox.making import make
+from tests.support import podman
 
 _MAKERS = {"local": Maker.SERVER, "local-bwrap": Maker.BUBBLEWRAP}
 

@@ -11,6 +11,7 @@ from patchkiln.sandboxes.local.diagnosis import (
     explain,
     explain_machine,
     explain_overlay,
+    is_shortage,
 )
 from patchkiln.sandboxes.local.facts import (
     APPARMOR_RESTRICTION,
@@ -243,3 +244,11 @@ def test_nothing_that_cannot_be_read_stops_the_reading(tmp_path: Path) -> None:
     found = read_facts(tmp_path)
     assert not found.proc_mounted
     assert not found.chrooted
+
+
+def test_a_shortage_is_no_refusal() -> None:
+    """Memory or disk that is used up is so for every maker of boxes; a limit of namespaces not."""
+    assert is_shortage("clone", errno.EAGAIN)
+    assert is_shortage("layer", errno.ENOSPC)
+    assert not is_shortage("clone", errno.ENOSPC)
+    assert not is_shortage("clone", errno.EPERM)

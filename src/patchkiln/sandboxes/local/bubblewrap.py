@@ -76,15 +76,16 @@ class Bubblewrap:
     ) -> tuple[Channel, list[int], int]:
         """Make a box, and copy into it what its workspace shows."""
         base, reviewed = plan["base"], plan["purpose"] == "review"
-        disk_bytes = plan["limits"]["disk_bytes"]
-        if base is not None:
-            disk_bytes += await asyncio.to_thread(_tree_bytes, base)
+        base_bytes = 0 if base is None else await asyncio.to_thread(_tree_bytes, base)
+        limits = plan["limits"]
         shown: BoxPlan = {
             **plan,
+            # The copy is written in the box: a file of the base may be larger than its disk.
+            "limits": {**limits, "file_bytes": limits["file_bytes"] + base_bytes},
             "base": base if reviewed else None,
             "mounts": [*self._lent, *_without_python(plan["mounts"])],
         }
-        box, descriptors = await self._make(shown, disk_bytes, start_s)
+        box, descriptors = await self._make(shown, limits["disk_bytes"] + base_bytes, start_s)
         try:
             if reviewed:
                 await _copy(self._boxes[plan["chain"][0]].channel, WORKSPACE, box.channel)

@@ -43,6 +43,7 @@ _LIMIT_STEPS = frozenset({"user namespace", "clone"})
 _REFUSED = frozenset({errno.EPERM, errno.EACCES})
 _MISSING = frozenset({errno.EINVAL, errno.ENOSYS})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_SHORT = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, *_FULL})
 _OVERLAY_IN_USER_NAMESPACES = (5, 11)
 _MOUNT_SETATTR = (5, 12)
 TMPFS_ATTRIBUTES = (6, 6)
@@ -76,6 +77,12 @@ def explain(step: str, number: int, machine: MachineFacts) -> Diagnosis:
 def lacks_proc(step: str, number: int) -> bool:
     """Tell whether a box failed for want of a /proc of its own alone: level L1 is still there."""
     return step == "proc" and number in _REFUSED
+
+
+def is_shortage(step: str, number: int) -> bool:
+    """Tell whether a step failed for want of memory, disk or descriptors, not by a refusal."""
+    no_namespaces = number == errno.ENOSPC and step in _LIMIT_STEPS
+    return number in _SHORT and not no_namespaces
 
 
 def explain_machine(error: OSError) -> Diagnosis:
@@ -309,7 +316,7 @@ def _no_filters(failure: Failure, machine: MachineFacts) -> Diagnosis | None:
 
 
 def _shortage(failure: Failure, _: MachineFacts) -> Diagnosis | None:
-    if failure.number not in {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, *_FULL}:
+    if failure.number not in _SHORT:
         return None
     return Diagnosis(
         f"The machine is short of what a sandbox takes: {failure.step} "

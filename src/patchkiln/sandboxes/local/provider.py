@@ -16,7 +16,7 @@ from patchkiln.ports.sandbox import (
 )
 from patchkiln.sandboxes.local import selftest, syscalls, zygote_process
 from patchkiln.sandboxes.local.bubblewrap import is_installed
-from patchkiln.sandboxes.local.diagnosis import Diagnosis, explain_machine, lacks_proc
+from patchkiln.sandboxes.local.diagnosis import Diagnosis, explain_machine, is_shortage, lacks_proc
 from patchkiln.sandboxes.local.facts import read_facts
 from patchkiln.sandboxes.local.household import Household
 from patchkiln.sandboxes.local.maker import BoxMaker, Maker
@@ -136,7 +136,7 @@ class LocalSandboxes:
         try:
             return selftest.judge(await self._observe_what_works(python), refusal)
         except SandboxError as error:
-            self._machine_failed = isinstance(error.__cause__, OSError)
+            self._machine_failed = _is_shortage(error.__cause__)
             reason, remedy = error.message, error.remedy
         except OSError as error:
             self._machine_failed = True
@@ -182,6 +182,13 @@ class LocalSandboxes:
             shared_proc=self._maker.shared_proc,
             maker=zygote.name if self._maker.by is Maker.BUBBLEWRAP else None,
         )
+
+
+def _is_shortage(cause: BaseException | None) -> bool:
+    """Tell whether the machine lacks something for whoever makes boxes, and refused none."""
+    if isinstance(cause, StepFailed):
+        return is_shortage(cause.step, cause.number)
+    return isinstance(cause, OSError)
 
 
 def _probe_base(directory: Path) -> Checkout:
