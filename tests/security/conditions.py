@@ -104,12 +104,22 @@ def drop_sys_admin(_: str) -> None:
     assert ctypes.CDLL(None).capset(header, struct.pack("<6I", low, low, 0, high, high, 0)) == 0
 
 
-def forbid_namespaces() -> None:
-    """Enter a user namespace in which no other may be made."""
+def own_counts() -> None:
+    """Enter a user namespace, whose counts of other namespaces `allow` may change."""
     uid, gid = os.getuid(), os.getgid()
     syscalls.unshare(syscalls.CLONE_NEWUSER)
     hostmounts.write_id_maps(os.getpid(), (uid, uid), (gid, gid))
-    Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="utf-8")
+
+
+def allow(kind: str, count: int) -> None:
+    """Allow so many namespaces of a kind."""
+    Path(f"/proc/sys/user/max_{kind}_namespaces").write_text(str(count), encoding="utf-8")
+
+
+def forbid_namespaces() -> None:
+    """Enter a user namespace in which no other may be made."""
+    own_counts()
+    allow("user", 0)
 
 
 def filter_as_docker() -> None:
@@ -148,6 +158,7 @@ PREPARATIONS: dict[str, Callable[[str], None]] = {
 }
 _NARROWINGS: dict[str, Callable[[], None]] = {
     "no namespaces": forbid_namespaces,
+    "own counts": own_counts,
     "docker": filter_as_docker,
     "podman": filter_as_podman,
     "advised": filter_as_advised,

@@ -255,3 +255,13 @@ def test_nothing_of_a_box_of_bubblewrap_survives(wrapped: Machine) -> None:
         while processes_in(namespace) and time.monotonic() < until:
             time.sleep(0.05)
         assert not processes_in(namespace)
+
+
+def test_a_shortage_that_is_over_refuses_nothing() -> None:
+    """What could not be made beforehand is made when it is wanted, and nobody hears of it."""
+    with machine_under("user", "own counts") as machine:
+        machine.box()
+        machine.ask("allow", kind="cgroup", count=0)
+        time.sleep(0.3)
+        machine.ask("allow", kind="cgroup", count=1000)
+        assert [machine.box().sh("echo alive") for _ in range(4)] == ["alive"] * 4

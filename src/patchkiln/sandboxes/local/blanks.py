@@ -64,15 +64,18 @@ class Blanks:
             self._cgroups.create(name)
         return name
 
-    def make(self, group: str, *, shared_proc: bool) -> Blank:
-        """Make one in control groups of its own. Raises `OSError`."""
+    def make(self, group: str, *, shared_proc: bool, beforehand: bool = False) -> Blank:
+        """Make one in control groups of its own. Raises `OSError`.
+
+        ``beforehand``: it ends where it fails, for nobody waits for its word.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         gate, opener = os.pipe2(os.O_CLOEXEC)
         doors = None if self._cgroups is None else self._cgroups.open(group)
         try:
             pid = syscalls.clone_process(_NAMESPACES, None if doors is None else doors.directory)
             if not pid:
-                bringup.become_box(bringup.Origin(theirs, gate, doors, shared_proc))
+                bringup.become_box(bringup.Origin(theirs, gate, doors, shared_proc, beforehand))
             self._release(pid, opener)
         except OSError:
             ours.close()
@@ -95,13 +98,15 @@ class Blanks:
         """Make another one; where that fails, the next box that is wanted will tell why."""
         shared_proc = bool(self._shared_proc)
         try:
-            self._waiting.append(self.make(self.make_group(), shared_proc=shared_proc))
+            group = self.make_group()
+            self._waiting.append(self.make(group, shared_proc=shared_proc, beforehand=True))
         except OSError:
             self._shared_proc = None
 
     def forget(self, pid: int) -> None:
-        """Drop one that has ended, if it was one."""
+        """Drop one that has ended, if it was one; no other is made before a box is wanted."""
         for blank in [blank for blank in self._waiting if blank.pid == pid]:
+            self._shared_proc = None
             self._waiting.remove(blank)
             blank.line.close()
             self._remove_group(blank.group)

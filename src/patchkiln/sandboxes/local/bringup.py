@@ -38,13 +38,14 @@ class Origin(NamedTuple):
     """What a new process is given.
 
     ``inbox`` brings what it is to be; ``gate`` opens when the zygote is ready; ``doors`` lead into
-    the box's control groups; ``shared_proc`` as in the plan.
+    the box's control groups; ``shared_proc`` as in the plan; ``beforehand``: it is to wait.
     """
 
     inbox: socket.socket
     gate: int
     doors: Doors | None
     shared_proc: bool
+    beforehand: bool
 
 
 class Birth(NamedTuple):
@@ -85,6 +86,8 @@ class _BringUp:
 
     def run(self) -> None:
         failed = _take(self._first_steps())
+        if failed is not None and self._origin.beforehand:
+            return  # what was short then may not be when a box is wanted
         birth = _receive_birth(self._origin.inbox)
         failed = failed or _take(self._last_steps(birth))
         if failed is not None:

@@ -1,6 +1,7 @@
 """The zygote, seen from the server: started once, asked for boxes, ended with its line."""
 
 import asyncio
+import errno
 import resource
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from patchkiln.sandboxes.local.plan import BoxPlan
 
 START_S = 20.0
 END_S = 10.0
+_ENDED_BEFOREHAND = {("start", 0), ("birth", errno.EPIPE), ("birth", errno.ECONNRESET)}
 _SOURCE = Path(__file__).parents[3]
 _PROGRAM = """\
 import sys
@@ -88,9 +90,9 @@ class ZygoteProcess:
         try:
             return await self._create(plan, start_s)
         except StepFailed as failure:
-            if failure.step != "start" or failure.number:
+            if (failure.step, failure.number) not in _ENDED_BEFOREHAND:
                 raise
-        # One that was made beforehand may have been killed while it waited.
+        # One that was made beforehand may have ended while it waited, or was told.
         await self.destroy(plan["name"])
         return await self._create(plan, start_s)
 
