@@ -22,6 +22,8 @@ from patchkiln.domain.addresses import forbidden_address
         ("192.0.0.9", "private address"),
         ("fd12::1", "private address"),
         ("fec0::1", "private address"),
+        ("5f00::1", "private address"),
+        ("3fff::1", "private address"),
         ("64:ff9b:1::808:808", "private address"),
         ("::8.8.8.8", "private address"),
         ("::ffff:0:8.8.8.8", "private address"),

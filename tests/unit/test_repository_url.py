@@ -175,6 +175,14 @@ def test_git_is_given_the_checked_parts() -> None:
     assert (target.host, target.port, target.trusted) == ("127.0.0.1", 9000, True)
 
 
+def test_an_address_may_reach_itself_however_it_is_spelled() -> None:
+    """The rule of the fetch has the one form that the network compares."""
+    url = parse_repository_url(
+        "https://[2001:DB8:0::0001]:8443/a", allow=("https://[2001:DB8:0::0001]:8443",)
+    )
+    assert network(url).rule_for("2001:db8::1", 8443) is not None
+
+
 def test_local_repository_is_mounted_and_its_path_is_not_told(tmp_path: Path) -> None:
     """A file URL becomes a mount without network; messages name the repository alone."""
     (tmp_path / "sp ace" / ".git").mkdir(parents=True)

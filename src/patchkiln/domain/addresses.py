@@ -24,10 +24,19 @@ _EMBEDDING = tuple(
     for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96", "::ffff:0:0/96", "::/96")
 )
 # No host of the public internet is there, and not every Python 3.11 says so (`is_global` follows
-# the registry of its release): translators, NAT64 of a site (RFC 8215), site-local, protocols.
+# the registry of its release): translators, NAT64 of a site (RFC 8215), site-local, segments of a
+# site's routes (RFC 9602), examples (RFC 9637), protocols.
 _PRIVATE = tuple(
     ipaddress.ip_network(prefix)
-    for prefix in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10", "192.0.0.0/24")
+    for prefix in (
+        "::/96",
+        "::ffff:0:0:0/96",
+        "64:ff9b:1::/48",
+        "fec0::/10",
+        "5f00::/16",
+        "3fff::/20",
+        "192.0.0.0/24",
+    )
 )
 
 

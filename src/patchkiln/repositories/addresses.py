@@ -1,6 +1,7 @@
 """How a repository's address is spelled to git, to the sandbox's network and to the cache."""
 
 import hashlib
+import ipaddress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -38,8 +39,16 @@ def network(url: RepositoryUrl) -> NetworkPolicy:
     """Return what the fetch box may reach: the one host and port of the repository."""
     if url.scheme == "file":
         return NetworkPolicy()
-    host = url.host.lower()
-    return NetworkPolicy(rules=(NetworkRule(host=host, port=url.port, trusted=url.trusted),))
+    rule = NetworkRule(host=_rule_host(url.host), port=url.port, trusted=url.trusted)
+    return NetworkPolicy(rules=(rule,))
+
+
+def _rule_host(host: str) -> str:
+    """Return a host in the form of the rules, which know an address by one spelling alone."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower()
 
 
 def mounts(url: RepositoryUrl) -> tuple[HostMount, ...]:
