@@ -433,3 +433,12 @@ for n in range(150): ask(b'evil%d.example:443' % n)
     assert open_box.refused[0] == NetworkRefusal(host="evil.example", port=443, rule=NOT_LISTED)
     assert all(refusal.host.isprintable() for refusal in open_box.refused)
     assert max(len(refusal.host) for refusal in open_box.refused) < 300
+
+
+async def test_an_address_that_only_the_proxy_reaches_is_asked_of_it(
+    provider: SandboxProvider,
+) -> None:
+    """The loopback of IPv6 is the sandbox's own, until a rule names it."""
+    for host, inside in (("::1", "localhost,127.0.0.1"), ("a.example", "localhost,127.0.0.1,::1")):
+        async with reaching(provider, rule(host, 5000)) as open_box:
+            assert await text(open_box.box, "echo $NO_PROXY $no_proxy") == f"{inside} {inside}"

@@ -30,7 +30,7 @@ BUNDLE = f"{HOME}/.config/patchkiln/authorities.pem"
 _WEB_PORTS = (80, 443)
 _ACCEPT_PAUSE_S = 0.1
 _PROXY_URL = f"http://{LOOPBACK}:{PROXY_PORT}"
-_NO_PROXY = f"localhost,{LOOPBACK},::1"
+_LOOPBACK_6 = "::1"
 _PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _BUNDLE_NAMES = (
     "CURL_CA_BUNDLE",
@@ -111,7 +111,7 @@ class SandboxNetwork:
         if not policy.rules:
             return {}
         env = dict.fromkeys(_PROXY_NAMES, _PROXY_URL)
-        env |= {"NO_PROXY": _NO_PROXY, "no_proxy": _NO_PROXY}
+        env |= dict.fromkeys(("NO_PROXY", "no_proxy"), _without_proxy(policy))
         if any(rule.credential for rule in policy.rules):
             await self._write(BUNDLE, await asyncio.to_thread(self._authority.bundle))
             env |= dict.fromkeys(_BUNDLE_NAMES, BUNDLE)
@@ -186,6 +186,12 @@ class SandboxNetwork:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _without_proxy(policy: NetworkPolicy) -> str:
+    """Return the hosts that are inside; IPv6 is never captured, so its loopback may be outside."""
+    named = any(rule.host == _LOOPBACK_6 for rule in policy.rules)
+    return ",".join(("localhost", LOOPBACK, *(() if named else (_LOOPBACK_6,))))
 
 
 def places_of(policy: NetworkPolicy) -> tuple[Place, ...]:
