@@ -54,6 +54,17 @@ async def test_a_container_is_nobody_and_reaches_nothing(engine: Path, tmp_path:
         await provider.close()
 
 
+async def test_the_first_process_withstands_its_container(engine: Path, tmp_path: Path) -> None:
+    """It can be neither killed nor stopped from inside, by any signal."""
+    provider = ContainerSandboxes(tmp_path, socket=str(engine))
+    try:
+        box = await make(provider)
+        await sh(box, "n=1; while [ $n -le 64 ]; do kill -$n 1; n=$((n + 1)); done; kill -9 -1")
+        assert await text(box, "echo alive") == "alive"
+    finally:
+        await provider.close()
+
+
 async def test_the_engine_is_asked_for_bounds(engine: Path, tmp_path: Path) -> None:
     """Memory, processes and a read-only root are the engine's to keep, and no log grows."""
     provider = ContainerSandboxes(tmp_path, socket=str(engine))

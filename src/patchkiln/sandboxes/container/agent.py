@@ -5,6 +5,7 @@ that the way down takes. It goes that way before it reads a byte that anyone but
 """
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypedDict
@@ -43,6 +44,8 @@ class AgentPlan(TypedDict):
 
 def main() -> NoReturn:
     """Connect to the server, become the sandbox's user, and serve until the server is gone."""
+    # Python's own answer to it would end the sandbox; without one, the kernel keeps it from PID 1.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.connect(f"{LINE}/{LINE_NAME}")
