@@ -1,7 +1,7 @@
 """The contract of pausing, measuring and finding again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import signal
 
 import pytest
 
@@ -37,11 +37,7 @@ async def test_nothing_moves_in_a_paused_sandbox(provider: SandboxProvider, box:
     await busy.kill()
 
 
-MORE_CALLS: dict[str, Callable[[Sandbox], Awaitable[object]]] = {
-    **CALLS,
-    "snapshot": lambda box: box.snapshot(),
-    "fork": lambda box: box.fork(),
-}
+PAUSED_TOO = {"pause", "resume", "metrics"}
 
 
 async def test_a_paused_sandbox_refuses_every_call(provider: SandboxProvider, box: Sandbox) -> None:
@@ -50,7 +46,7 @@ async def test_a_paused_sandbox_refuses_every_call(provider: SandboxProvider, bo
         return
     await text(box, "echo kept >f")
     await box.pause()
-    for call in MORE_CALLS.values():
+    for call in (call for name, call in CALLS.items() if name not in PAUSED_TOO):
         with pytest.raises(SandboxPaused):
             await call(box)
     await box.resume()
@@ -87,6 +83,25 @@ async def test_who_asks_for_a_number_waits_for_the_end_of_a_pause(
     await asyncio.sleep(0.8)
     await box.resume()
     assert await asking == number
+    await command.kill()
+
+
+async def test_no_signal_ends_a_pause(provider: SandboxProvider, box: Sandbox) -> None:
+    """A command that is told to go on does so when the sandbox does, not before."""
+    if not {Capability.PAUSE, Capability.SIGNAL} <= provider.capabilities:
+        return
+    command = await box.exec(["sh", "-c", COUNT], timeout_s=60)
+    await text(box, "until [ -e /tmp/count ]; do sleep 0.01; done")
+    await command.signal(signal.SIGSTOP)
+    await text(box, f"until grep -q 'T (stop' /proc/{await command.pid()}/status; do :; done")
+    await box.pause()
+    await command.signal(signal.SIGCONT)
+    await asyncio.sleep(0.1)
+    first = await box.metrics()
+    await asyncio.sleep(0.3)
+    assert (await box.metrics()).cpu_ms == first.cpu_ms
+    await box.resume()
+    await text(box, "a=$(cat /tmp/count); until [ $(cat /tmp/count) != $a ]; do sleep 0.01; done")
     await command.kill()
 
 

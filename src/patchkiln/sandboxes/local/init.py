@@ -165,7 +165,11 @@ class _Init:
 
     def _signal(self, request: dict[str, Any]) -> None:
         pid = self._running(request["id"])
-        if pid is not None:
+        if pid is None:
+            return
+        if self.stillness.holds and request["signal"] == signal.SIGCONT:
+            self.stillness.let_go_on_later(pid)
+        else:
             processes.signal_group(pid, request["signal"])
 
     def _tell_pid(self, request: dict[str, Any]) -> None:

@@ -41,6 +41,12 @@ class Stillness:
         self.end()
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
+    def let_go_on_later(self, group: int) -> None:
+        """Let the processes of a group go on at the end, those too that stood still before."""
+        self._stopped_before = frozenset(
+            pid for pid in self._stopped_before if _group(pid) != group
+        )
+
     def end(self) -> None:
         """Let those go on that were stopped here. Idempotent."""
         if not self.holds:
@@ -50,6 +56,13 @@ class Stillness:
             if pid not in self._stopped_before:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def _states() -> Iterator[tuple[int, bytes]]:
