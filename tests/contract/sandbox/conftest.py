@@ -15,9 +15,25 @@ from tests.contract.sandbox.making import make
 from tests.support import podman
 
 _MAKERS = {"local": Maker.SERVER, "local-bwrap": Maker.BUBBLEWRAP}
+_PROVIDERS = [*_MAKERS, "container"]
 
 
-@pytest_asyncio.fixture(params=[*_MAKERS, "container"], scope="package", loop_scope="package")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try every provider; with `one_provider` one of them, but where `every_provider` is nearer.
+
+    The agent in a sandbox and the proxy outside of it are the same programs whoever makes it. What
+    they do in every case is tried where making a sandbox is quick, and their kinds of work with
+    each provider.
+    """
+    if "provider" not in metafunc.fixturenames:
+        return
+    nearest = (mark.name for mark in metafunc.definition.iter_markers())
+    scopes = (name for name in nearest if name in {"one_provider", "every_provider"})
+    names = _PROVIDERS[:1] if next(scopes, "") == "one_provider" else _PROVIDERS
+    metafunc.parametrize("provider", names, indirect=True, scope="package")
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def provider(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[SandboxProvider]:

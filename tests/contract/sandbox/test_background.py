@@ -12,7 +12,7 @@ from patchkiln.ports.sandbox import Capability, Sandbox, SandboxProvider
 from tests.contract.sandbox.losing import lose
 from tests.contract.sandbox.making import make, text
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 SERVER = (
     "import http.server as h\n"
@@ -34,6 +34,7 @@ async def begin(box: Sandbox, *argv: str, **options: Any) -> Execution:
     return await box.exec(argv, background=True, timeout_s=120, **options)
 
 
+@pytest.mark.every_provider
 async def test_what_is_not_declared_is_refused(box: Sandbox, provider: SandboxProvider) -> None:
     """Where the provider declares none, starting one is refused by name."""
     refused = contextlib.nullcontext() if able(provider) else pytest.raises(SandboxUnsupported)
@@ -41,6 +42,7 @@ async def test_what_is_not_declared_is_refused(box: Sandbox, provider: SandboxPr
         assert (await (await begin(box, "true")).wait()).exit_code == 0
 
 
+@pytest.mark.every_provider
 async def test_servers_live_between_commands(box: Sandbox, provider: SandboxProvider) -> None:
     """Several servers answer the commands that follow, and are killed one by one."""
     if not able(provider):
@@ -108,6 +110,7 @@ async def test_a_background_command_has_input_and_terminal_too(
     assert (await capture(execution)).stdout.endswith(b"got it\r\n5 50\r\n")
 
 
+@pytest.mark.every_provider
 async def test_a_lost_sandbox_ends_its_background_commands(provider: SandboxProvider) -> None:
     """Who reads or waits is told; what had been shown before is handed out."""
     if not able(provider):
@@ -128,6 +131,7 @@ async def test_a_lost_sandbox_ends_its_background_commands(provider: SandboxProv
         await box.destroy()
 
 
+@pytest.mark.every_provider
 async def test_destroying_ends_the_wait(provider: SandboxProvider) -> None:
     """Readers of background commands do not outlive the sandbox."""
     if not able(provider):

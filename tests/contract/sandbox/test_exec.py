@@ -11,7 +11,7 @@ from patchkiln.ports.execution import ExitReason, capture
 from patchkiln.ports.sandbox import Sandbox, SandboxProvider
 from tests.contract.sandbox.making import make, run, sh, text
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 
 async def count(box: Sandbox, word: str) -> int:
@@ -24,6 +24,7 @@ async def count(box: Sandbox, word: str) -> int:
     return int(output.stdout)
 
 
+@pytest.mark.every_provider
 async def test_streams_and_exit_code_come_back_apart(box: Sandbox) -> None:
     """Stdout, stderr and the exit code each arrive as the command gave them."""
     output = await sh(box, "echo out; echo err >&2; exit 7")
@@ -33,6 +34,7 @@ async def test_streams_and_exit_code_come_back_apart(box: Sandbox) -> None:
     assert output.status.max_rss_bytes > 0
 
 
+@pytest.mark.every_provider
 async def test_commands_start_in_the_workspace_or_where_they_are_told(box: Sandbox) -> None:
     """The default directory is the workspace; a relative one is below it."""
     await box.make_directory("sub/dir")
@@ -73,6 +75,7 @@ async def test_arguments_arrive_byte_for_byte(box: Sandbox) -> None:
     assert output.stdout == b"| a  b |$HOME|*|'\"\\|" + "ä→|".encode() + b"\xff\xfe|"
 
 
+@pytest.mark.every_provider
 async def test_the_environment_is_the_sandboxes_own(provider: SandboxProvider) -> None:
     """A spec's and a command's variables are seen, the command's winning, and no host's."""
     box = await make(provider, env={"ONE": "spec", "TWO": "spec"})
@@ -86,6 +89,7 @@ async def test_the_environment_is_the_sandboxes_own(provider: SandboxProvider) -
     assert set(names.split()) == known | {"TERM", "TMPDIR", "TWO", "USER"}
 
 
+@pytest.mark.every_provider
 async def test_a_missing_program_exits_127_and_an_unfit_one_126(box: Sandbox) -> None:
     """As in a shell; stderr names the program."""
     await box.write("text", b"words\n", mode=0o644)
@@ -106,6 +110,7 @@ async def test_a_program_is_found_on_the_path_of_the_command(box: Sandbox) -> No
     assert output.stdout == b"hello\n"
 
 
+@pytest.mark.every_provider
 async def test_stdin_is_written_and_closed(box: Sandbox) -> None:
     """Small, large and no stdin at all: the command reads all of it, then its end."""
     large = bytes(range(256)) * 8192
@@ -150,6 +155,7 @@ async def test_output_comes_while_the_command_runs(box: Sandbox) -> None:
     assert chunks == [b"first\n", b"second\n"]
 
 
+@pytest.mark.every_provider
 async def test_back_pressure_reaches_the_command(box: Sandbox) -> None:
     """A command whose output nobody takes waits, and goes on when somebody does."""
     execution = await box.exec(["sh", "-c", "head -c 5000000 /dev/zero; echo >done"], timeout_s=60)
@@ -178,6 +184,7 @@ async def test_a_time_limit_kills_what_ignores_signals(box: Sandbox) -> None:
     assert [await count(box, word) for word in ("1111", "2222", "3333")] == [0, 0, 0]
 
 
+@pytest.mark.every_provider
 async def test_a_time_limit_kills_a_child_that_left_the_session(box: Sandbox) -> None:
     """A child in a session of its own is killed with its parent."""
     output = await sh(box, "setsid -w sleep 1111 & sleep 2222", timeout_s=0.5)
@@ -185,6 +192,7 @@ async def test_a_time_limit_kills_a_child_that_left_the_session(box: Sandbox) ->
     assert [await count(box, word) for word in ("1111", "2222")] == [0, 0]
 
 
+@pytest.mark.every_provider
 async def test_what_double_forked_away_dies_with_the_sandbox(provider: SandboxProvider) -> None:
     """A daemon may outlive its command's time limit, but not delay it, nor outlive the sandbox."""
     box = await make(provider)
@@ -195,6 +203,7 @@ async def test_what_double_forked_away_dies_with_the_sandbox(provider: SandboxPr
     await box.destroy()
 
 
+@pytest.mark.every_provider
 async def test_an_output_limit_kills_and_cuts(box: Sandbox) -> None:
     """Past the bound of both streams the command is killed, and no byte more is handed out."""
     execution = await box.exec(
@@ -258,6 +267,7 @@ async def test_background_processes_serve_later_commands(box: Sandbox) -> None:
     assert await text(box, f'python3 -c "{client}"') == "b'hello'"
 
 
+@pytest.mark.every_provider
 async def test_kill_ends_a_command_and_its_session(box: Sandbox) -> None:
     """Killing is told as such, may be repeated, and takes the children too."""
     execution = await box.exec(["sh", "-c", "sleep 1111 & sleep 2222"])
@@ -326,6 +336,7 @@ async def test_a_command_may_steal_its_own_output(box: Sandbox) -> None:
         assert (await capture(execution)).stdout == b""
 
 
+@pytest.mark.every_provider
 async def test_many_commands_run_side_by_side(box: Sandbox) -> None:
     """Each gets its own output, however many run."""
     outputs = await asyncio.gather(
@@ -348,6 +359,7 @@ async def test_a_cancelled_reader_leaves_the_sandbox_whole(box: Sandbox) -> None
     assert await count(box, "1111") == 0
 
 
+@pytest.mark.every_provider
 async def test_commands_have_the_tools_of_the_trade(box: Sandbox) -> None:
     """Git, a shell, Python, its venv and pytest work in the workspace, and /dev/stderr opens."""
     script = """
@@ -363,6 +375,7 @@ async def test_commands_have_the_tools_of_the_trade(box: Sandbox) -> None:
     assert b"pytest" in output.stderr
 
 
+@pytest.mark.every_provider
 async def test_a_virtual_environment_does_not_see_the_lent_packages(box: Sandbox) -> None:
     """A repository's own environment has what the repository put there, and nothing lent."""
     await text(box, "python3 -m venv --without-pip .venv")

@@ -11,7 +11,7 @@ from patchkiln.errors import SandboxFileError
 from patchkiln.ports.sandbox import FileInfo, Sandbox, SandboxLimits, SandboxProvider
 from tests.contract.sandbox.making import make, sh, text
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 FOREIGN = b"na\xefve-\xff.txt".decode(errors="surrogateescape")
 
@@ -24,6 +24,7 @@ async def failure(call: Awaitable[object]) -> int:
     return caught.value.errno
 
 
+@pytest.mark.every_provider
 async def test_what_is_written_is_read_back(box: Sandbox) -> None:
     """Bytes of any kind and size come back; an empty file is a file."""
     for data in (b"", b"\0\xff\n", os.urandom(3_000_000)):
@@ -38,6 +39,7 @@ async def test_a_shorter_text_replaces_a_longer_one(box: Sandbox) -> None:
     assert await box.read("file", max_bytes=100) == b"short"
 
 
+@pytest.mark.every_provider
 async def test_relative_paths_are_below_the_workspace(box: Sandbox) -> None:
     """Absolute paths are the sandbox's own."""
     await box.write("a/b", b"one")
@@ -83,6 +85,7 @@ async def test_what_is_no_regular_file_is_refused_at_once(box: Sandbox) -> None:
     assert await failure(box.write("directory", b"x")) == errno.EISDIR
 
 
+@pytest.mark.every_provider
 async def test_errors_carry_their_number(box: Sandbox) -> None:
     """Each operation says why it failed, as the standard library would."""
     await box.write("file", b"")
@@ -101,6 +104,7 @@ async def test_errors_carry_their_number(box: Sandbox) -> None:
     assert await failure(box.read("a\0b", max_bytes=1)) == errno.EINVAL
 
 
+@pytest.mark.every_provider
 async def test_listing_describes_entries_by_name(box: Sandbox) -> None:
     """Kinds are those of the entries themselves; a link also tells what it leads to."""
     script = (
@@ -209,6 +213,7 @@ async def test_only_what_has_a_name_is_removed(box: Sandbox, path: str) -> None:
     assert (await box.stat("a/file")).kind == "file"
 
 
+@pytest.mark.every_provider
 async def test_a_full_disk_is_told_and_loses_nothing(provider: SandboxProvider) -> None:
     """Commands and writes get `ENOSPC`; what was there before stays, and space can be freed."""
     box = await make(provider, limits=SandboxLimits(disk_bytes=8 << 20))
@@ -226,6 +231,7 @@ async def test_a_full_disk_is_told_and_loses_nothing(provider: SandboxProvider) 
         await box.destroy()
 
 
+@pytest.mark.every_provider
 async def test_file_operations_run_side_by_side(box: Sandbox) -> None:
     """Many writers and readers at once each get their own."""
     await asyncio.gather(*(box.write(f"f{n}", bytes([n]) * 100_000) for n in range(20)))

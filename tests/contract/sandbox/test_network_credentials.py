@@ -16,7 +16,7 @@ from tests.contract.sandbox.making import lacks, make, run, text
 from tests.contract.sandbox.reaching import Names, reaching, rule
 from tests.support.web import WebServer, make_certificate, web_server
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 SECRET = "Bearer correct-horse-battery-staple"
 TOKEN = Credential(header="Authorization", value=SECRET)
@@ -44,6 +44,7 @@ async def _lacks(provider: SandboxProvider) -> bool:
     return await lacks(provider, Capability.CREDENTIALS, lambda: make(provider, network=policy))
 
 
+@pytest.mark.every_provider
 async def test_a_plain_request_carries_the_credential(
     provider: SandboxProvider, names: Names
 ) -> None:
@@ -118,6 +119,7 @@ async def test_a_request_over_tls_carries_the_credential(
     assert secured.headers()["host"] == f"api.example:{secured.port}"
 
 
+@pytest.mark.every_provider
 async def test_a_connection_over_tls_is_checked_on_both_sides(
     provider: SandboxProvider, names: Names, secured: WebServer, tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ async def test_hosts_without_a_credential_are_not_read(
     assert b"issuer: CN=test authority" in shown.stderr
 
 
+@pytest.mark.every_provider
 async def test_the_value_is_nowhere_inside(
     provider: SandboxProvider,
     names: Names,

@@ -17,7 +17,7 @@ from tests.contract.sandbox.reaching import PROXY, Names, Reaching, reaching, ru
 from tests.support.git_server import GitServer
 from tests.support.web import WebServer, make_certificate, web_server
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 NOT_LISTED = "not in the list of allowed hosts"
 URLLIB = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
@@ -48,6 +48,7 @@ async def open_box(
         yield box
 
 
+@pytest.mark.every_provider
 async def test_tools_reach_what_is_named(open_box: Reaching, web: WebServer) -> None:
     """By the proxy, and without knowing of it: names resolve, connections are captured."""
     url = f"http://web.example:{web.port}/page"
@@ -109,6 +110,7 @@ REFUSED_URLS = {
 }
 
 
+@pytest.mark.every_provider
 async def test_what_is_not_named_is_refused(
     open_box: Reaching, names: Names, web: WebServer
 ) -> None:
@@ -200,6 +202,7 @@ async def test_redirects_lead_nowhere_new(open_box: Reaching, web: WebServer) ->
     assert len(web.heads) == 2
 
 
+@pytest.mark.every_provider
 async def test_where_a_name_leads_is_judged(
     provider: SandboxProvider, names: Names, web: WebServer
 ) -> None:
@@ -284,6 +287,7 @@ for how in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
 """
 
 
+@pytest.mark.every_provider
 async def test_no_name_carries_a_word_out(open_box: Reaching, names: Names) -> None:
     """Questions for names are answered from the list alone, over UDP and TCP."""
     output = await run(open_box.box, "python3", "-c", ASK_NAMES)

@@ -10,7 +10,7 @@ from patchkiln.ports.execution import Execution, ExitReason, capture
 from patchkiln.ports.sandbox import Capability, Sandbox, SandboxProvider
 from tests.contract.sandbox.making import text
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 
 async def when_up(box: Sandbox, script: str) -> Execution:
@@ -25,6 +25,7 @@ def able(provider: SandboxProvider) -> bool:
     return Capability.SIGNAL in provider.capabilities
 
 
+@pytest.mark.every_provider
 async def test_what_is_not_declared_is_refused(box: Sandbox, provider: SandboxProvider) -> None:
     """Where the provider declares none, only SIGKILL is taken."""
     execution = await box.exec(["sleep", "1111"], timeout_s=60)
@@ -35,6 +36,7 @@ async def test_what_is_not_declared_is_refused(box: Sandbox, provider: SandboxPr
     assert (status.exit_code, status.reason) == (137, ExitReason.KILLED)
 
 
+@pytest.mark.every_provider
 async def test_a_trap_decides(box: Sandbox, provider: SandboxProvider) -> None:
     """The command handles what it handles; nobody calls that killed."""
     if not able(provider):
@@ -86,6 +88,7 @@ async def test_what_has_ended_takes_no_signal(box: Sandbox, provider: SandboxPro
     assert await text(box, state) == "S"
 
 
+@pytest.mark.every_provider
 async def test_the_number_is_the_one_inside(box: Sandbox) -> None:
     """A command knows itself by the number that is told; one that has ended, or never ran, none."""
     execution = await box.exec(["sh", "-c", "echo $$; exec sleep 1111"], timeout_s=60)

@@ -10,7 +10,7 @@ from patchkiln.ports.execution import Chunk, Execution, Stdin, capture
 from patchkiln.ports.sandbox import Sandbox
 from tests.contract.sandbox.making import run
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 
 async def line(stream: AsyncIterator[Chunk]) -> bytes:
@@ -27,6 +27,7 @@ async def converse(box: Sandbox, *argv: str) -> Execution:
     return await box.exec(argv, stdin=Stdin.OPEN, timeout_s=60)
 
 
+@pytest.mark.every_provider
 async def test_a_dialog(box: Sandbox) -> None:
     """What is written is answered, again and again, until the input is closed; twice is fine."""
     execution = await converse(box, "cat")
@@ -60,6 +61,7 @@ async def test_writing_waits_for_the_command(box: Sandbox) -> None:
     assert await line(stream) == sums.stdout
 
 
+@pytest.mark.every_provider
 async def test_a_writer_is_told_of_the_commands_end(box: Sandbox) -> None:
     """A command that ends, or closes its input, ends the wait of who writes to it."""
     for script in ("echo up; sleep 0.2", "exec <&-; echo up; sleep 1111", "sleep 1111 & sleep 0.2"):

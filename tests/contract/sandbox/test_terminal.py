@@ -13,7 +13,7 @@ from patchkiln.ports.execution import Execution, ExitReason, TerminalSize, captu
 from patchkiln.ports.sandbox import Capability, Sandbox, SandboxProvider
 from tests.contract.sandbox.making import lacks, make, run
 
-pytestmark = pytest.mark.asyncio(loop_scope="package")
+pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.one_provider]
 
 WAIT_S = 30
 # Editors of lines write more than text before their prompt.
@@ -71,6 +71,7 @@ async def on_terminal(provider: SandboxProvider, *argv: str) -> AsyncGenerator[S
         await box.destroy()
 
 
+@pytest.mark.every_provider
 async def test_a_shell_has_job_control(provider: SandboxProvider) -> None:
     """An interactive shell leads jobs; control and C, or Z, reach the one in front and not it."""
     async with on_terminal(provider, "bash", "--norc", "-i") as screen:
@@ -92,6 +93,7 @@ async def test_a_shell_has_job_control(provider: SandboxProvider) -> None:
         assert (await screen.execution.wait()).exit_code == 7
 
 
+@pytest.mark.every_provider
 async def test_a_resize_is_told_to_the_command(provider: SandboxProvider) -> None:
     """The command gets SIGWINCH and finds the new size."""
     script = "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done"
@@ -119,6 +121,7 @@ async def test_an_interpreter_converses(provider: SandboxProvider) -> None:
             await screen.type("too late\n")
 
 
+@pytest.mark.every_provider
 async def test_killing_a_terminal_kills_its_jobs(provider: SandboxProvider) -> None:
     """Jobs in groups of their own die with the session, whatever they ignore."""
     script = "set -m; trap '' HUP; sleep 1111 & sleep 2222 & echo up; wait"
@@ -129,6 +132,7 @@ async def test_killing_a_terminal_kills_its_jobs(provider: SandboxProvider) -> N
         assert (await screen.execution.wait()).reason is ExitReason.KILLED
 
 
+@pytest.mark.every_provider
 async def test_a_terminal_is_private_and_the_box_owns_it(provider: SandboxProvider) -> None:
     """It can be opened by name, is the controlling one, and takes no typing for someone else."""
     script = (

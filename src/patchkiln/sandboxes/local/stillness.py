@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from patchkiln.sandboxes.local.census import entries
 
-_ROUNDS = 200
+_ROUNDS = 2000
 _ROUND_PAUSE_S = 0.002
 _STILL = b"TtZX"
 
