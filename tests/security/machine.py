@@ -192,3 +192,13 @@ def processes_in(namespace: str) -> list[int]:
             if str(link) == namespace:
                 found.append(int(entry.name))
     return found
+
+
+def first_in(namespace: str) -> int:
+    """Return the process that is the first one of a namespace; numbers may have begun anew."""
+    return next(pid for pid in processes_in(namespace) if _number_inside(pid) == "1")
+
+
+def _number_inside(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next(line.split()[-1] for line in lines if line.startswith("NSpid:"))

@@ -18,7 +18,8 @@ async def lose(box: Sandbox) -> None:
 
 def _kill_first_process(namespace: str) -> None:
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    first = min(pid for pid in pids if _namespace(pid) == namespace)
+    # Not the lowest number: those of the machine begin anew.
+    first = next(pid for pid in pids if _namespace(pid) == namespace and _is_first(pid))
     os.kill(first, signal.SIGKILL)
     while _namespace(first):
         time.sleep(0.01)
@@ -29,3 +30,10 @@ def _namespace(pid: int) -> str:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
         return ""
+
+
+def _is_first(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return any(
+        line.startswith("NSpid:") and line.split()[-1] == "1" for line in status.splitlines()
+    )

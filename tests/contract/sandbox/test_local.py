@@ -220,11 +220,17 @@ def held_by(zygote: int) -> dict[str, int]:
         if Path(path).name.startswith(f"patchkiln-{zygote}-")
     ]
     return {
-        "mounts": len((place / "mountinfo").read_text().splitlines()),
+        # What others mount on this machine shows there as well.
+        "mounts": len(mounted(place) - mounted(Path("/proc/self"))),
         "descriptors": len(list((place / "fd").iterdir())),
         "children": len(children_of(zygote)),
         "groups": sum(map(len, groups)),
     }
+
+
+def mounted(place: Path) -> set[str]:
+    """Return where a process, by its directory in /proc, has mounts."""
+    return {line.split()[4] for line in (place / "mountinfo").read_text().splitlines()}
 
 
 def children_of(zygote: int) -> list[int]:

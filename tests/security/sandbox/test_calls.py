@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.machine import Box, Machine, Refused, processes_in
+from tests.security.machine import Box, Machine, Refused, first_in, processes_in
 from tests.security.sandbox.bait import Bait
 from tests.security.sandbox.test_end import wait_for
 
@@ -189,7 +189,7 @@ def test_a_daemon_that_holds_the_output_delays_nobody(machine: Machine, how: str
 
 def line_of(box: Box) -> socket.socket:
     """Take the first process's end of the line to the server, as root of the host can."""
-    first = min(processes_in(box.namespace()))
+    first = first_in(box.namespace())
     libc = ctypes.CDLL(None, use_errno=True)
     keeper = libc.syscall(PIDFD_OPEN, first, 0)
     line = libc.syscall(PIDFD_GETFD, keeper, CONTROL_FD, 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.machine import Box, Machine, Refused, processes_in
+from tests.security.machine import Box, Machine, Refused, first_in, processes_in
 
 DAEMON = "setsid sh -c 'setsid sleep 1111 & exit' >/dev/null 2>&1 </dev/null"
 DEADLINE_S = 30.0
@@ -33,9 +33,8 @@ def own(machine: Machine) -> Machine:
 
 
 def mounts() -> set[str]:
-    """Return the mounts of the host, without those of a container engine that works meanwhile."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return {line for line in lines if "-containers/" not in line}
+    """Return the mounts of the host."""
+    return set(Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 def groups_of(pids: list[int]) -> set[str]:
@@ -56,10 +55,9 @@ def directories(groups: set[str]) -> list[Path]:
     return [path for path in candidates if path.is_dir()]
 
 
-@pytest.mark.probe(58)
 def zygote_of(namespace: str) -> int:
     """Return the process that a sandbox was cloned from."""
-    parent = min(processes_in(namespace))
+    parent = first_in(namespace)
     fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
     return int(fields[1])
 
@@ -79,12 +77,12 @@ def test_nothing_survives_destroy(machine: Machine) -> None:
 
 
 def test_boxes_mount_nothing_on_the_host(machine: Machine) -> None:
-    """The host's table of mounts is the same with a box and without."""
+    """The host's table of mounts has nothing more with a box; what others mount goes again."""
     before = mounts()
     base = machine.data_dir / "mounted"
     base.mkdir(exist_ok=True)
     box = machine.box(base=base)
-    assert mounts() == before
+    wait_for(lambda: mounts() <= before)
     box.destroy()
 
 
@@ -98,7 +96,7 @@ def test_a_killed_server_leaves_nothing(own: Machine) -> None:
     groups = groups_of(processes_in(namespace))
     own.kill()
     wait_for(lambda: not processes_in(namespace))
-    assert mounts() == before
+    wait_for(lambda: mounts() <= before)
     successor = Machine(own.identity, own.data_dir)
     successor.box().destroy()
     wait_for(lambda: not directories(groups))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.machine import REPOSITORY, SECRET, Box, Machine, Refused, processes_in
+from tests.security.machine import REPOSITORY, SECRET, Box, Machine, Refused, first_in, processes_in
 
 
 @pytest.mark.probe(1)
@@ -43,7 +43,7 @@ def test_the_server_s_environment_is_not_there(box: Box) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may look")
 def test_the_first_process_has_nothing_to_show(box: Box) -> None:
     """Even root of the host finds neither the server's environment nor its descriptors in it."""
-    first = min(processes_in(box.namespace()))
+    first = first_in(box.namespace())
     assert Path(f"/proc/{first}/environ").read_bytes() == b""
     opened = [str(path.readlink()) for path in Path(f"/proc/{first}/fd").iterdir()]
     kinds = Counter(name.split(":")[0].rsplit("/", 1)[-1] for name in opened)
