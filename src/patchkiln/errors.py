@@ -8,6 +8,7 @@
     ├── NotFound                no such run, or nothing there yet
     ├── Conflict                the state of the run does not allow it
     ├── TooManyRuns             the caller's queue is full (retryable)
+    ├── RunTakenOver            another process carries the run out since
     ├── SettingsError           the server refuses to start
     ├── StoreError              the database failed (retryable)
     ├── SandboxError            what the isolated machine could not do
@@ -102,6 +103,13 @@ class Conflict(PatchkilnError):
 
     code = "conflict"
     default_remedy = "Look at the run's status first."
+
+
+class RunTakenOver(PatchkilnError):
+    """Another process has claimed the run since; this one may tell nothing more of it."""
+
+    code = "run_taken_over"
+    default_remedy = "Follow the run's events: whoever took it over goes on with them."
 
 
 class TooManyRuns(PatchkilnError):

@@ -19,13 +19,16 @@ from patchkiln.domain.run import (
     RUN_FAILED,
     RUN_STARTED,
     SANDBOX_CHOSEN,
+    STEP_COMPLETED,
+    STEP_RESTARTED,
+    STEP_STARTED,
     Outcome,
     Run,
     RunRequest,
     RunStatus,
 )
 from patchkiln.domain.usage import Limits, Usage
-from patchkiln.errors import Conflict, InvalidRequest, NotFound
+from patchkiln.errors import Conflict, InvalidRequest, NotFound, RunTakenOver
 from patchkiln.ports.store import IdempotencyKey, Store
 from patchkiln.stores.memory import MemoryStore
 from patchkiln.stores.postgres import PostgresStore
@@ -156,7 +159,109 @@ async def test_run_is_the_projection_of_its_events(store: Store) -> None:
         error={"code": "x", "nested": {"list": [1, None, "two"]}},
     )
     told = {"id", "request", "created_at_ms", "updated_at_ms"}
-    assert unlike(found, run) | told == names(Run)
+    elsewhere = {"epoch", "step_seq", "step_attempts", "parent_run_id"}
+    assert unlike(found, run) | told | elsewhere == names(Run)
+
+
+async def test_where_a_run_stands_in_its_steps_is_kept(store: Store) -> None:
+    """An unfinished run says where the attempt at its step began, and the number of attempts."""
+    parent = await created(store)
+    run = await created(store, Run.new(REQUEST, parent_run_id=parent.id))
+    await store.append(run.id, [said(STEP_STARTED, step="clone")])
+    await store.append(run.id, [said("a.b"), said(STEP_RESTARTED), said("a.b")])
+    found = await store.get_run(run.id)
+    assert (found.step, found.step_seq, found.step_attempts) == ("clone", 4, 2)
+    assert found.parent_run_id == parent.id
+    await store.append(run.id, [said(STEP_COMPLETED)])
+    found = await store.get_run(run.id)
+    assert (found.step_seq, found.step_attempts) == (None, 0)
+
+
+async def test_a_milestone_is_told_once(store: Store) -> None:
+    """An update whose key was used returns the event of then; one call may repeat a key too."""
+    run = await created(store)
+    first = replace(said("a.b", n=1), key="a")
+    (event,) = await store.append(run.id, [first])
+    again = await store.append(
+        run.id, [replace(first, message="Later"), replace(said("c"), key="c"), first, said("d")]
+    )
+    assert again[0] == again[2] == event
+    assert [each.seq for each in again] == [2, 3, 2, 4]
+    assert [each.seq for each in await all_events(store, run.id)] == [1, 2, 3, 4]
+    assert (await store.get_run(run.id)).last_seq == 4
+    other = await created(store)
+    assert [each.seq for each in await store.append(other.id, [first])] == [2]
+
+
+async def test_a_summary_with_a_key_is_no_conflict_the_second_time(store: Store) -> None:
+    """Who was killed after the summary may tell it again; anything new is still refused."""
+    run = await created(store)
+    done = replace(DONE, key="run.finished")
+    (event,) = await store.append(run.id, [done])
+    assert await store.append(run.id, [done]) == [event]
+    with pytest.raises(Conflict):
+        await store.append(run.id, [replace(done, key="another")])
+    assert len(await all_events(store, run.id)) == 2
+
+
+async def test_milestones_that_come_together_are_told_once(store: Store) -> None:
+    """Of twenty appends of one key at once, one is stored and all return it."""
+    run = await created(store)
+    told = [replace(said("a.b", n=n), key="k") for n in range(20)]
+    results = await asyncio.gather(*(store.append(run.id, [update]) for update in told))
+    assert {events[0].seq for events in results} == {2}
+    assert len(await all_events(store, run.id)) == 2
+
+
+async def test_who_was_taken_over_changes_nothing_more(store: Store) -> None:
+    """A claim shuts out the one before it; whoever names no epoch is not asked."""
+    run = await created(store)
+    first, second = await store.claim(run.id), await store.claim(run.id)
+    assert (first.epoch, second.epoch) == (1, 2)
+    assert second == await store.get_run(run.id)
+    for refused in (
+        store.append(run.id, [said("a.b")], epoch=1),
+        store.append(run.id, [said("a.b")], epoch=3),
+        store.save_patch(run.id, b"diff", epoch=1),
+        store.keep(run.id, "name", b"data", epoch=1),
+    ):
+        with pytest.raises(RunTakenOver):
+            await refused
+    assert await store.get_patch(run.id) is None
+    assert await store.kept(run.id, "name") is None
+    (event,) = await store.append(run.id, [said("a.b")], epoch=2)
+    assert event.seq == 2
+    await store.append(run.id, [said("a.b")])
+    await store.save_patch(run.id, b"diff", epoch=2)
+    assert len(await all_events(store, run.id)) == 3
+
+
+async def test_a_claim_comes_between_appends_in_order(store: Store) -> None:
+    """What was appended before a claim is there; what comes after it is refused."""
+    run = await created(store)
+    epoch = (await store.claim(run.id)).epoch
+    results = await asyncio.gather(
+        store.append(run.id, [said("a.b")], epoch=epoch),
+        store.claim(run.id),
+        store.append(run.id, [said("a.b")], epoch=epoch),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [list, Run, RunTakenOver]
+    found = await store.get_run(run.id)
+    assert (found.last_seq, found.epoch) == (2, 2)
+
+
+async def test_what_a_run_keeps_comes_back(store: Store) -> None:
+    """Any bytes, by name; a second takes the first one's place; other names and runs have none."""
+    run, other = await created(store), await created(store)
+    data = bytes(range(256)) * 1000
+    await store.keep(run.id, "one", b"first")
+    await store.keep(run.id, "one", data)
+    await store.keep(run.id, "two", b"")
+    assert await store.kept(run.id, "one") == data
+    assert await store.kept(run.id, "two") == b""
+    assert await store.kept(run.id, "three") is None
+    assert await store.kept(other.id, "one") is None
 
 
 async def test_appended_events_are_those_that_are_read(store: Store) -> None:
@@ -253,6 +358,9 @@ async def test_unknown_run_is_not_found(store: Store) -> None:
         store.events("run_no", after=0, limit=1),
         store.save_patch("run_no", b""),
         store.get_patch("run_no"),
+        store.claim("run_no"),
+        store.keep("run_no", "name", b""),
+        store.kept("run_no", "name"),
         store.delete_run("run_no"),
     ):
         with pytest.raises(NotFound):
@@ -597,11 +705,15 @@ async def test_deleted_id_starts_empty(store: Store) -> None:
     """A run that is created anew under a deleted one's id has none of its events or patch."""
     run = await created(store)
     await store.save_patch(run.id, b"diff")
-    await store.append(run.id, [said("a.b"), DONE])
+    await store.keep(run.id, "name", b"data")
+    await store.append(run.id, [replace(said("a.b"), key="k"), DONE])
     await store.delete_run(run.id)
     await created(store, Run(id=run.id, request=REQUEST, created_at_ms=1))
     assert [event.seq for event in await all_events(store, run.id)] == [1]
     assert await store.get_patch(run.id) is None
+    assert await store.kept(run.id, "name") is None
+    (event,) = await store.append(run.id, [replace(said("a.b"), key="k")])
+    assert event.seq == 2
 
 
 async def test_what_ended_long_ago_is_pruned(store: Store) -> None:
@@ -610,6 +722,7 @@ async def test_what_ended_long_ago_is_pruned(store: Store) -> None:
     for each in (run, under_way):
         await store.append(each.id, [said("a.b")] * 6)
         await store.save_patch(each.id, b"diff")
+        await store.keep(each.id, "name", b"data")
     await store.append(run.id, [DONE])
     ended = await store.get_run(run.id)
     assert ended.finished_at_ms is not None
@@ -626,6 +739,8 @@ async def test_what_ended_long_ago_is_pruned(store: Store) -> None:
     assert await store.get_run(run.id) == ended
     assert len(await all_events(store, under_way.id)) == 7
     assert await store.get_patch(under_way.id) == b"diff"
+    assert await store.kept(run.id, "name") is None
+    assert await store.kept(under_way.id, "name") == b"data"
     await store.delete_run(run.id)
 
 

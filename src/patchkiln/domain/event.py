@@ -36,7 +36,8 @@ class StatusUpdate:
 
     ``event`` is a dotted name in the past tense, ``message`` one sentence for a person and
     ``data`` a JSON object whose shape ``event`` fixes. ``progress`` (0 to 100) may be left out:
-    it stays where it was. ``summary`` belongs to the last update of a run alone.
+    it stays where it was. ``summary`` belongs to the last update of a run alone. ``key`` names a
+    milestone: of one run's updates with the same key, only the first becomes an event.
     """
 
     event: str
@@ -46,6 +47,7 @@ class StatusUpdate:
     progress: int | None = None
     data: JsonObject = field(default_factory=dict[str, JsonValue])
     summary: JsonObject | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +94,20 @@ def _escaped(character: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An event as the log keeps it: its ``seq`` and the JSON text that every client is sent."""
+    """An event as the log keeps it: its ``seq`` and the JSON text that every client is sent.
+
+    ``key`` is its milestone's; clients never see it.
+    """
 
     seq: int
     payload: str
     last: bool
+    key: str | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, event: Event) -> "StoredEvent":
+    def of(cls, event: Event, *, key: str | None = None) -> "StoredEvent":
         """Encode an event; this happens once, at append."""
-        return cls(seq=event.seq, payload=event.payload(), last=event.summary is not None)
+        return cls(seq=event.seq, payload=event.payload(), last=event.summary is not None, key=key)
 
     def frame(self) -> bytes:
         """Return the event as one Server-Sent Events frame (WHATWG HTML, section 9.2)."""

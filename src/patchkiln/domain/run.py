@@ -18,7 +18,12 @@ RUN_REFUSED = "run.refused"
 RUN_BUDGET_EXHAUSTED = "run.budget_exhausted"
 RUN_CANCELLED = "run.cancelled"
 RUN_FINISHED = "run.finished"
+RUN_SUSPENDED = "run.suspended"
+STEP_STARTED = "step.started"
+STEP_RESTARTED = "step.restarted"
+STEP_COMPLETED = "step.completed"
 SANDBOX_CHOSEN = "sandbox.chosen"
+SANDBOX_REPLACED = "sandbox.replaced"
 REPOSITORY_CLONED = "repository.cloned"
 PATCH_MADE = "patch.made"
 NETWORK_REFUSED = "network.refused"
@@ -69,7 +74,13 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as its events have made it. ``*_at_ms`` are milliseconds since the epoch."""
+    """A run as its events have made it. ``*_at_ms`` are milliseconds since the epoch.
+
+    ``epoch`` counts how often a process has claimed it. ``step_seq`` is the event with which the
+    last attempt at its current step began, None between steps; ``step_attempts`` counts those
+    attempts, less the ones that a stop of the server in good order cut off. ``parent_run_id`` is
+    the run whose retry it is.
+    """
 
     id: str
     request: RunRequest
@@ -89,13 +100,20 @@ class Run:
     files_modified: int = 0
     usage: Usage = field(default_factory=Usage)
     error: Mapping[str, JsonValue] | None = None
+    epoch: int = 0
+    step_seq: int | None = None
+    step_attempts: int = 0
+    parent_run_id: str | None = None
 
     @classmethod
-    def new(cls, request: RunRequest) -> "Run":
+    def new(cls, request: RunRequest, *, parent_run_id: str | None = None) -> "Run":
         """Return a queued run with an id that sorts by its time of creation."""
         now_ms = time.time_ns() // 1_000_000
         return cls(
-            id=f"run_{now_ms:012x}{secrets.token_hex(8)}", request=request, created_at_ms=now_ms
+            id=f"run_{now_ms:012x}{secrets.token_hex(8)}",
+            request=request,
+            created_at_ms=now_ms,
+            parent_run_id=parent_run_id,
         )
 
     @property
@@ -149,6 +167,19 @@ def _cancel_requested(run: Run, _event: Event) -> Run:
     return replace(run, cancel_requested=True)
 
 
+def _suspended(run: Run, _event: Event) -> Run:
+    # The attempt did not fail: the server was stopped in good order.
+    return replace(run, step_attempts=max(run.step_attempts - 1, 0))
+
+
+def _step_begun(run: Run, event: Event) -> Run:
+    return replace(run, step_seq=event.seq, step_attempts=run.step_attempts + 1)
+
+
+def _step_completed(run: Run, _event: Event) -> Run:
+    return replace(run, step_seq=None, step_attempts=0)
+
+
 def _sandbox_chosen(run: Run, event: Event) -> Run:
     return replace(run, sandbox_id=_text(event.data, "sandbox_id"))
 
@@ -173,13 +204,20 @@ def _finished(run: Run, event: Event, summary: JsonObject) -> Run:
         outcome=Outcome(str(summary.get("outcome"))),
         verdict=Verdict(str(summary.get("verdict"))),
         files_modified=_count(summary, "files_modified"),
+        step_seq=None,
+        step_attempts=0,
     )
 
 
 _PROJECTIONS: Mapping[str, Callable[[Run, Event], Run]] = {
     RUN_STARTED: _started,
     RUN_CANCEL_REQUESTED: _cancel_requested,
+    RUN_SUSPENDED: _suspended,
+    STEP_STARTED: _step_begun,
+    STEP_RESTARTED: _step_begun,
+    STEP_COMPLETED: _step_completed,
     SANDBOX_CHOSEN: _sandbox_chosen,
+    SANDBOX_REPLACED: _sandbox_chosen,
     REPOSITORY_CLONED: _repository_cloned,
     PATCH_MADE: _patch_made,
     RUN_FAILED: _failed,

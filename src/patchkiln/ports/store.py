@@ -48,10 +48,21 @@ class Store(Protocol):
         """
         ...
 
-    async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
+    async def claim(self, run_id: str) -> Run:
+        """Take a run over: raise its ``epoch`` and return it.
+
+        Whoever claimed it before can append and keep nothing more. Raises `NotFound`.
+        """
+        ...
+
+    async def append(
+        self, run_id: str, updates: Sequence[StatusUpdate], *, epoch: int | None = None
+    ) -> list[StoredEvent]:
         """Append updates as the next events, in order, in one transaction; durable on return.
 
-        Raises `NotFound`, and `Conflict` where the run has its summary already.
+        For an update whose ``key`` the run has used already, nothing new is stored and the event
+        of that key is returned in its place. Raises `NotFound`, `Conflict` where the run has its
+        summary already, and `RunTakenOver` where an ``epoch`` is given that is not the run's.
         """
         ...
 
@@ -95,12 +106,23 @@ class Store(Protocol):
         """
         ...
 
-    async def save_patch(self, run_id: str, diff: bytes) -> None:
-        """Keep a run's patch, in place of an earlier one. Raises `NotFound`."""
+    async def save_patch(self, run_id: str, diff: bytes, *, epoch: int | None = None) -> None:
+        """Keep a run's patch, in place of an earlier one. Raises `NotFound` and `RunTakenOver`."""
         ...
 
     async def get_patch(self, run_id: str) -> bytes | None:
         """Return the patch, None where there is none. Raises `NotFound` for an unknown run."""
+        ...
+
+    async def keep(self, run_id: str, name: str, data: bytes, *, epoch: int | None = None) -> None:
+        """Keep what a run needs to be gone on with, by name, in place of what the name had.
+
+        Raises `NotFound` and `RunTakenOver`.
+        """
+        ...
+
+    async def kept(self, run_id: str, name: str) -> bytes | None:
+        """Return what a name has, None where it has nothing. Raises `NotFound`."""
         ...
 
     async def delete_run(self, run_id: str) -> None:

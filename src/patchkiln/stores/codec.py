@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import Row
+
 from patchkiln.domain.check import Verdict
 from patchkiln.domain.event import JsonValue
 from patchkiln.domain.run import Outcome, Run, RunRequest, RunStatus
@@ -21,6 +23,8 @@ def row_of(run: Run) -> dict[str, str | int | None]:
         "created_at_ms": run.created_at_ms,
         "repository": run.request.repository,
         "request": _json(_request_json(run.request)),
+        "epoch": run.epoch,
+        "parent_run_id": run.parent_run_id,
         **changes_of(run),
     }
 
@@ -34,8 +38,9 @@ def changes_of(run: Run) -> dict[str, str | int | None]:
     }
 
 
-def run_of(run_id: str, created_at_ms: int, status: str, request: str, state: str) -> Run:
+def run_of(row: Row[str, int, str, str, str, int, str | None]) -> Run:
     """Read a run from its columns."""
+    run_id, created_at_ms, status, request, state, epoch, parent_run_id = row
     data: dict[str, Any] = json.loads(state)
     outcome, verdict = data["outcome"], data["verdict"]
     return Run(
@@ -57,6 +62,10 @@ def run_of(run_id: str, created_at_ms: int, status: str, request: str, state: st
         files_modified=data["files_modified"],
         usage=Usage.from_json(data["usage"]),
         error=data["error"],
+        step_seq=data.get("step_seq"),  # rows of revision 0001 have neither of the two
+        step_attempts=data.get("step_attempts", 0),
+        epoch=epoch,
+        parent_run_id=parent_run_id,
     )
 
 
@@ -76,6 +85,8 @@ def _state_json(run: Run) -> dict[str, JsonValue]:
         "files_modified": run.files_modified,
         "usage": run.usage.as_json(),
         "error": run.error,
+        "step_seq": run.step_seq,
+        "step_attempts": run.step_attempts,
     }
 
 

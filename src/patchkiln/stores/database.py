@@ -47,9 +47,17 @@ class DatabaseStore(Generic[Books]):
         """Return the run that a key was used for, None where it is new."""
         return await self._read(partial(queries.run_of_key, idempotency=idempotency))
 
-    async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
+    async def claim(self, run_id: str) -> Run:
+        """Raise a run's epoch."""
+        return await self._writer.run(lambda ledger: ledger.claim(run_id), run_id=run_id)
+
+    async def append(
+        self, run_id: str, updates: Sequence[StatusUpdate], *, epoch: int | None = None
+    ) -> list[StoredEvent]:
         """Append updates as the next events."""
-        return await self._writer.run(lambda ledger: ledger.append(run_id, updates), run_id=run_id)
+        return await self._writer.run(
+            lambda ledger: ledger.append(run_id, updates, epoch), run_id=run_id
+        )
 
     async def get_run(self, run_id: str) -> Run:
         """Return a run."""
@@ -86,13 +94,21 @@ class DatabaseStore(Generic[Books]):
             partial(queries.events_beyond, statement=self._beyond, heads=heads, limit=limit)
         )
 
-    async def save_patch(self, run_id: str, diff: bytes) -> None:
+    async def save_patch(self, run_id: str, diff: bytes, *, epoch: int | None = None) -> None:
         """Keep a run's patch."""
-        await self._writer.run(lambda ledger: ledger.save_patch(run_id, diff), run_id=run_id)
+        await self._writer.run(lambda ledger: ledger.save_patch(run_id, diff, epoch), run_id=run_id)
 
     async def get_patch(self, run_id: str) -> bytes | None:
         """Return the patch, None where there is none."""
         return await self._read(partial(queries.get_patch, run_id=run_id))
+
+    async def keep(self, run_id: str, name: str, data: bytes, *, epoch: int | None = None) -> None:
+        """Keep what a run needs to be gone on with."""
+        await self._writer.run(lambda ledger: ledger.keep(run_id, name, data, epoch), run_id=run_id)
+
+    async def kept(self, run_id: str, name: str) -> bytes | None:
+        """Return what a name has, None where it has nothing."""
+        return await self._read(partial(queries.kept, run_id=run_id, name=name))
 
     async def delete_run(self, run_id: str) -> None:
         """Forget a run and all that belongs to it."""

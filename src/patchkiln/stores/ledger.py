@@ -16,9 +16,9 @@ from patchkiln.errors import StoreError
 from patchkiln.ports.store import IdempotencyKey
 from patchkiln.stores.codec import changes_of, row_of
 from patchkiln.stores.failures import database_errors
-from patchkiln.stores.log import check_deletable, grow, run_exists
-from patchkiln.stores.queries import find_run, id_of_key
-from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
+from patchkiln.stores.log import check_deletable, check_epoch, grow, run_exists
+from patchkiln.stores.queries import find_run, id_of_key, milestone
+from patchkiln.stores.schema import idempotency_keys, keepsakes, patches, run_events, runs
 
 # A run in memory is a few kilobytes; more than these are rarely under way at once.
 MAX_KEPT_RUNS = 256
@@ -59,7 +59,14 @@ _DELETE_EVENTS = delete(run_events).where(
     run_events.c.last.is_(False),
 )
 _DELETE_PATCH = delete(patches).where(patches.c.run_id == bindparam("run_id"))
+_DELETE_KEEPSAKES = delete(keepsakes).where(keepsakes.c.run_id == bindparam("run_id"))
 _KEPT_NO_MORE = update(runs).where(runs.c.id == bindparam("of_run")).values(kept_since_ms=None)
+_NEW_KEEPSAKE = upsert(keepsakes)
+_KEEP = _NEW_KEEPSAKE.on_conflict_do_update(
+    index_elements=[keepsakes.c.run_id, keepsakes.c.name],
+    set_={"data": _NEW_KEEPSAKE.excluded.data},
+)
+_CLAIM = update(runs).where(runs.c.id == bindparam("run_id")).values(epoch=runs.c.epoch + 1)
 _DELETE_RUN = delete(runs).where(runs.c.id == bindparam("run_id"))
 
 
@@ -80,7 +87,7 @@ class Ledger(ABC):
         self._connection = connection
         self._runs: dict[str, Run] = {}
         self._changed: dict[str, Run] = {}
-        self._events: list[dict[str, str | int | bool]] = []
+        self._events: list[dict[str, str | int | bool | None]] = []
 
     @contextmanager
     def transaction(self, run_ids: Collection[str]) -> Generator[None]:
@@ -132,10 +139,21 @@ class Ledger(ABC):
         self._events.clear()
         self._changed.clear()
 
-    def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
-        """Stage updates as the run's next events. Raises `NotFound` and `Conflict`."""
-        run, events = grow(self._run(run_id), updates)
-        self._stage(run_id, events)
+    def claim(self, run_id: str) -> Run:
+        """Raise a run's epoch. Raises `NotFound`."""
+        with self._savepoint():
+            self._connection.execute(_CLAIM, {"run_id": run_id})
+            self._runs.pop(run_id, None)
+            return self._run(run_id)
+
+    def append(
+        self, run_id: str, updates: Sequence[StatusUpdate], epoch: int | None = None
+    ) -> list[StoredEvent]:
+        """Stage updates as the run's next events. Raises as `Store.append` does."""
+        before = self._run(run_id)
+        check_epoch(before, epoch)
+        run, events = grow(before, updates, self._milestones(run_id, updates))
+        self._stage(run_id, [event for event in events if event.seq > before.last_seq])
         self._runs[run_id] = self._changed[run_id] = run
         return events
 
@@ -156,11 +174,17 @@ class Ledger(ABC):
         self._runs[run.id] = grown
         return grown, True
 
-    def save_patch(self, run_id: str, diff: bytes) -> None:
-        """Insert or replace a run's patch. Raises `NotFound`."""
+    def save_patch(self, run_id: str, diff: bytes, epoch: int | None = None) -> None:
+        """Insert or replace a run's patch. Raises `NotFound` and `RunTakenOver`."""
         with self._savepoint():
-            self._run(run_id)
+            check_epoch(self._run(run_id), epoch)
             self._connection.execute(_SAVE_PATCH, {"run_id": run_id, "diff": diff})
+
+    def keep(self, run_id: str, name: str, data: bytes, epoch: int | None = None) -> None:
+        """Insert or replace what a name of a run has. Raises `NotFound` and `RunTakenOver`."""
+        with self._savepoint():
+            check_epoch(self._run(run_id), epoch)
+            self._connection.execute(_KEEP, {"run_id": run_id, "name": name, "data": data})
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run; its events, keys and patch go with it. Raises `NotFound`, `Conflict`."""
@@ -170,7 +194,7 @@ class Ledger(ABC):
         del self._runs[run_id]
 
     def prune(self, before_ms: int, limit: int) -> bool:
-        """Delete events of the run whose have been kept longest, and with the last its patch."""
+        """Delete events of the run whose have been kept longest; with the last, what else it has."""
         with self._savepoint():
             found = self._connection.execute(_OLDEST_KEPT, {"before_ms": before_ms}).scalar()
             if found is None:
@@ -181,6 +205,7 @@ class Ledger(ABC):
                 self._connection.execute(_DELETE_EVENTS, {**run, "before": first + limit})
             if self._connection.execute(_FIRST_SEQ, run).scalar() is None:
                 self._connection.execute(_DELETE_PATCH, run)
+                self._connection.execute(_DELETE_KEEPSAKES, run)
                 self._connection.execute(_KEPT_NO_MORE, {"of_run": found})
         return True
 
@@ -207,9 +232,24 @@ class Ledger(ABC):
 
     def _stage(self, run_id: str, events: Sequence[StoredEvent]) -> None:
         self._events += (
-            {"run_id": run_id, "seq": event.seq, "payload": event.payload, "last": event.last}
+            {
+                "run_id": run_id,
+                "seq": event.seq,
+                "payload": event.payload,
+                "last": event.last,
+                "key": event.key,
+            }
             for event in events
         )
+
+    def _milestones(self, run_id: str, updates: Sequence[StatusUpdate]) -> dict[str, StoredEvent]:
+        """Return the events of the updates' keys, as far as the run has used them."""
+        keys = [update.key for update in updates if update.key is not None]
+        if keys:
+            # A key of a moment ago may yet be staged.
+            self.flush()
+        found = {key: milestone(self._connection, run_id, key) for key in keys}
+        return {key: event for key, event in found.items() if event is not None}
 
     def _run_of_key(self, key: IdempotencyKey) -> Run | None:
         run_id = id_of_key(self._connection, key)

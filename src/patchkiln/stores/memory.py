@@ -2,11 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 
 from patchkiln.domain.event import StatusUpdate, StoredEvent
 from patchkiln.domain.run import Run, RunStatus
 from patchkiln.ports.store import IdempotencyKey, RunPage
-from patchkiln.stores.log import check_deletable, check_same_request, grow, no_such_run, run_exists
+from patchkiln.stores.log import (
+    check_deletable,
+    check_epoch,
+    check_same_request,
+    grow,
+    no_such_run,
+    run_exists,
+)
 from patchkiln.stores.paging import check_limit, page_of, position
 
 
@@ -18,6 +26,8 @@ class MemoryStore:
         self._runs: dict[str, Run] = {}
         self._events: dict[str, list[StoredEvent]] = {}
         self._patches: dict[str, bytes] = {}
+        self._kept: dict[tuple[str, str], bytes] = {}
+        self._milestones: dict[str, dict[str, StoredEvent]] = {}
         self._keys: dict[tuple[str, str], tuple[str, str]] = {}
         self._watches: set[_Watch] = set()
 
@@ -33,6 +43,7 @@ class MemoryStore:
         grown, events = grow(run, [first])
         self._runs[run.id] = grown
         self._events[run.id] = events
+        self._milestones[run.id] = {event.key: event for event in events if event.key is not None}
         if idempotency is not None:
             place = (idempotency.caller, idempotency.key)
             self._keys[place] = (idempotency.fingerprint, run.id)
@@ -46,10 +57,22 @@ class MemoryStore:
         check_same_request(idempotency, known[0])
         return self._runs[known[1]]
 
-    async def append(self, run_id: str, updates: Sequence[StatusUpdate]) -> list[StoredEvent]:
+    async def claim(self, run_id: str) -> Run:
+        """Raise a run's epoch."""
+        run = self._run(run_id)
+        self._runs[run_id] = claimed = replace(run, epoch=run.epoch + 1)
+        return claimed
+
+    async def append(
+        self, run_id: str, updates: Sequence[StatusUpdate], *, epoch: int | None = None
+    ) -> list[StoredEvent]:
         """Append updates as the next events."""
-        self._runs[run_id], events = grow(self._run(run_id), updates)
-        self._events[run_id] += events
+        run = self._run(run_id)
+        check_epoch(run, epoch)
+        milestones = self._milestones[run_id]
+        self._runs[run_id], events = grow(run, updates, milestones)
+        self._events[run_id] += [event for event in events if event.seq > run.last_seq]
+        milestones.update((event.key, event) for event in events if event.key is not None)
         for watch in self._watches:
             watch.tell(run_id, self._runs[run_id].last_seq)
         return events
@@ -111,9 +134,9 @@ class MemoryStore:
         finally:
             self._watches.discard(watch)
 
-    async def save_patch(self, run_id: str, diff: bytes) -> None:
+    async def save_patch(self, run_id: str, diff: bytes, *, epoch: int | None = None) -> None:
         """Keep a run's patch."""
-        self._run(run_id)
+        check_epoch(self._run(run_id), epoch)
         self._patches[run_id] = diff
 
     async def get_patch(self, run_id: str) -> bytes | None:
@@ -121,11 +144,22 @@ class MemoryStore:
         self._run(run_id)
         return self._patches.get(run_id)
 
+    async def keep(self, run_id: str, name: str, data: bytes, *, epoch: int | None = None) -> None:
+        """Keep what a run needs to be gone on with."""
+        check_epoch(self._run(run_id), epoch)
+        self._kept[run_id, name] = data
+
+    async def kept(self, run_id: str, name: str) -> bytes | None:
+        """Return what a name has, None where it has nothing."""
+        self._run(run_id)
+        return self._kept.get((run_id, name))
+
     async def delete_run(self, run_id: str) -> None:
         """Forget a run and all that belongs to it."""
         check_deletable(self._run(run_id))
-        del self._runs[run_id], self._events[run_id]
+        del self._runs[run_id], self._events[run_id], self._milestones[run_id]
         self._patches.pop(run_id, None)
+        self._drop_kept(run_id)
         self._keys = {place: used for place, used in self._keys.items() if used[1] != run_id}
 
     async def prune(self, *, ended_before_ms: int, limit: int) -> bool:
@@ -137,6 +171,7 @@ class MemoryStore:
                 self._events[run.id] = held[min(limit, len(held) - 1) :]
                 if len(self._events[run.id]) == 1:
                     self._patches.pop(run.id, None)
+                    self._drop_kept(run.id)
                 return True
         return False
 
@@ -145,6 +180,9 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Return: there is nothing to let go of."""
+
+    def _drop_kept(self, run_id: str) -> None:
+        self._kept = {place: data for place, data in self._kept.items() if place[0] != run_id}
 
     def _run(self, run_id: str) -> Run:
         try:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, TextClause, bindparam, select, tuple_
+from sqlalchemy import Connection, TextClause, and_, bindparam, select, tuple_
 
 from patchkiln.domain.event import StoredEvent
 from patchkiln.domain.run import Run, RunStatus
@@ -11,9 +11,17 @@ from patchkiln.ports.store import IdempotencyKey, RunPage
 from patchkiln.stores.codec import run_of
 from patchkiln.stores.log import check_same_request, is_storable, no_such_run
 from patchkiln.stores.paging import MAX_INTEGER, check_limit, page_of, position
-from patchkiln.stores.schema import idempotency_keys, patches, run_events, runs
+from patchkiln.stores.schema import idempotency_keys, keepsakes, patches, run_events, runs
 
-_RUNS = select(runs.c.id, runs.c.created_at_ms, runs.c.status, runs.c.request, runs.c.state)
+_RUNS = select(
+    runs.c.id,
+    runs.c.created_at_ms,
+    runs.c.status,
+    runs.c.request,
+    runs.c.state,
+    runs.c.epoch,
+    runs.c.parent_run_id,
+)
 _RUN = _RUNS.where(runs.c.id == bindparam("run_id"))
 _UNFINISHED = _RUNS.where(runs.c.status != RunStatus.FINISHED.value).order_by(
     runs.c.created_at_ms, runs.c.id
@@ -28,9 +36,24 @@ _FIND_KEY = select(idempotency_keys.c.fingerprint, idempotency_keys.c.run_id).wh
     idempotency_keys.c.caller == bindparam("caller"), idempotency_keys.c.key == bindparam("key")
 )
 _KNOWN = select(runs.c.id).where(runs.c.id.in_(bindparam("run_ids", expanding=True)))
+_MILESTONE = select(
+    run_events.c.seq, run_events.c.payload, run_events.c.last, run_events.c.key
+).where(run_events.c.run_id == bindparam("run_id"), run_events.c.key == bindparam("key"))
 _PATCH = (
     select(patches.c.diff)
     .select_from(runs.outerjoin(patches))
+    .where(runs.c.id == bindparam("run_id"))
+)
+
+
+_KEPT = (
+    select(keepsakes.c.data)
+    .select_from(
+        runs.outerjoin(
+            keepsakes,
+            and_(keepsakes.c.run_id == runs.c.id, keepsakes.c.name == bindparam("name")),
+        )
+    )
     .where(runs.c.id == bindparam("run_id"))
 )
 
@@ -40,7 +63,7 @@ def find_run(connection: Connection, run_id: str) -> Run:
     row = connection.execute(_RUN, {"run_id": _text(run_id)}).one_or_none()
     if row is None:
         raise no_such_run()
-    return run_of(*row)
+    return run_of(row)
 
 
 def run_of_key(connection: Connection, idempotency: IdempotencyKey) -> Run | None:
@@ -76,12 +99,12 @@ def list_runs(
         query = query.where(runs.c.repository == _text(repository))
     if cursor is not None:
         query = query.where(tuple_(runs.c.created_at_ms, runs.c.id) < position(cursor))
-    return page_of([run_of(*row) for row in connection.execute(query)], limit)
+    return page_of([run_of(row) for row in connection.execute(query)], limit)
 
 
 def unfinished_runs(connection: Connection) -> list[Run]:
     """Return the runs without a summary, oldest first."""
-    return [run_of(*row) for row in connection.execute(_UNFINISHED)]
+    return [run_of(row) for row in connection.execute(_UNFINISHED)]
 
 
 def events(connection: Connection, run_id: str, *, after: int, limit: int) -> list[StoredEvent]:
@@ -109,6 +132,25 @@ def events_beyond(
         known = connection.scalars(_KNOWN, {"run_ids": list(quiet)})
         found.update((run_id, []) for run_id in known)
     return found
+
+
+def milestone(connection: Connection, run_id: str, key: str) -> StoredEvent | None:
+    """Return the event of a key, None where it is new."""
+    row = connection.execute(_MILESTONE, {"run_id": run_id, "key": key}).one_or_none()
+    return (
+        None
+        if row is None
+        else StoredEvent(seq=row.seq, payload=row.payload, last=row.last, key=row.key)
+    )
+
+
+def kept(connection: Connection, run_id: str, name: str) -> bytes | None:
+    """Return what a name of a run has, None where it has nothing. Raises `NotFound`."""
+    row = connection.execute(_KEPT, {"run_id": run_id, "name": name}).one_or_none()
+    if row is None:
+        raise no_such_run()
+    data: bytes | None = row.data
+    return data
 
 
 def get_patch(connection: Connection, run_id: str) -> bytes | None:

@@ -15,9 +15,10 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 
 # SQLite's integers have 64 bits anyway.
 LONG = BigInteger().with_variant(Integer(), "sqlite")
@@ -54,6 +55,8 @@ runs = Table(
     # The end of a finished run whose events are all held yet.
     Column("kept_since_ms", LONG),
     Index(None, "kept_since_ms"),
+    Column("epoch", Integer, nullable=False, server_default="0"),
+    Column("parent_run_id", Text),
     Index(None, "created_at_ms", "id"),
     Index(None, "status", "created_at_ms", "id"),
     Index(None, "repository", "created_at_ms", "id"),
@@ -67,6 +70,16 @@ run_events = Table(
     Column("seq", LONG, primary_key=True, autoincrement=False),
     Column("payload", Text, nullable=False),
     Column("last", Boolean, nullable=False),
+    # Few events are milestones; the others cost the index nothing.
+    Column("key", Text),
+    Index(
+        None,
+        "run_id",
+        "key",
+        unique=True,
+        sqlite_where=text("key IS NOT NULL"),
+        postgresql_where=text("key IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -85,4 +98,13 @@ patches = Table(
     metadata,
     _of_run(primary_key=True),
     Column("diff", LargeBinary, nullable=False),
+)
+
+# What a run needs to be gone on with after a restart: step results, the agent's memory.
+keepsakes = Table(
+    "keepsakes",
+    metadata,
+    _of_run(primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
 )
