@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from patchkiln.domain.event import StatusUpdate
 from patchkiln.domain.plan import Plan, Refusal
 from patchkiln.domain.run import Outcome, Run, RunRequest, RunStatus
 from patchkiln.domain.usage import Limits
@@ -21,9 +20,8 @@ from patchkiln.pipeline.steps import STEPS
 from patchkiln.ports.agent import AgentResult, AgentUpdate
 from patchkiln.ports.sandbox import Sandbox
 from patchkiln.ports.store import IdempotencyKey
-from patchkiln.stores.memory import MemoryStore
 from tests.support.engine import engine_over, events_named, follow, follow_until
-from tests.support.repositories import git, make_repository
+from tests.support.repositories import make_repository
 from tests.support.scripted_agent import DONE, ScriptedAgent
 
 OpenEngine: TypeAlias = Callable[..., AbstractAsyncContextManager[RunEngine]]
@@ -336,43 +334,6 @@ async def test_a_caller_with_too_many_runs_is_told_to_wait(
         for each in (run, other):
             await engine.cancel(each.id)
             await follow(engine, each)
-
-
-async def test_a_run_that_a_stop_cut_off_is_told_as_failed_at_the_next_start(
-    open_engine: OpenEngine, repository: Path
-) -> None:
-    """The store outlives the engine; the next one gives the run a clear end."""
-    store = MemoryStore()
-    async with open_engine(ScriptedAgent(write_then_sleep), store=store) as engine:
-        run, _ = await engine.submit(request(repository))
-        await follow_until(engine, run, "agent.file_edited")
-    async with open_engine(store=store) as engine:
-        assert await engine.recover() == 1
-        events = await follow(engine, run)
-        assert await engine.recover() == 0
-        with pytest.raises(Conflict):
-            await store.append(run.id, [StatusUpdate(event="late", message="Too late")])
-    (told,) = events_named(events, "run.failed")
-    assert (told["data"]["code"], told["data"]["retryable"]) == ("interrupted", True)
-    assert events[-1]["summary"]["outcome"] == "failed"
-    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-
-
-async def test_a_patch_that_was_kept_before_the_stop_is_told_after_it(
-    open_engine: OpenEngine, repository: Path
-) -> None:
-    """The summary after a restart knows the commit and the patch that the log tells of."""
-    store = MemoryStore()
-    hang_on_result = ("test ! -e hello.txt || sleep 300",)
-    async with open_engine(store=store) as engine:
-        run, _ = await engine.submit(request(repository, checks=hang_on_result))
-        await follow_until(engine, run, "patch.made")
-    async with open_engine(store=store) as engine:
-        await engine.recover()
-        summary = (await follow(engine, run))[-1]["summary"]
-    assert summary["files_modified"] == 1
-    assert summary["patch"] == f"/runs/{run.id}/patch"
-    assert summary["commit"] == git(repository, "rev-parse", "HEAD").strip()
 
 
 async def test_draining_ends_streams_without_a_summary(

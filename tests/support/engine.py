@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 from patchkiln.domain.network import AllowedAddress
 from patchkiln.domain.run import Run
 from patchkiln.engine import EngineLimits, RunEngine
+from patchkiln.engines.memory import MemoryEngine
 from patchkiln.pipeline.context import Services
 from patchkiln.ports.agent import Agent
+from patchkiln.ports.engine import Engine
 from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
 from patchkiln.sandboxes.local.provider import LocalSandboxes
@@ -29,6 +31,7 @@ async def engine_over(
     allow: tuple[str, ...],
     network_allow: tuple[AllowedAddress, ...] = (),
     store: Store | None = None,
+    carrier: Engine | None = None,
     running: int = 4,
     room: int = 100,
     check_timeout_s: float = 60.0,
@@ -50,6 +53,7 @@ async def engine_over(
     )
     engine = RunEngine(services, EngineLimits(running=running, unfinished_per_caller=room))
     try:
+        await engine.open(carrier or MemoryEngine())
         yield engine
     finally:
         await engine.close()

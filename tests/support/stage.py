@@ -19,6 +19,7 @@ from patchkiln.domain.patch import ChangeKind, FileChange, Patch
 from patchkiln.domain.repository import Checkout, RepositoryUrl
 from patchkiln.domain.run import PATCH_MADE, Outcome
 from patchkiln.engine import EngineLimits, RunEngine
+from patchkiln.engines.memory import MemoryEngine
 from patchkiln.errors import PatchkilnError, RemoteUnreachable, SandboxNotFound, SandboxUnavailable
 from patchkiln.pipeline import runner
 from patchkiln.pipeline.context import RunContext, Services
@@ -175,6 +176,7 @@ async def staged_server(
     """Serve a stage. ``changes`` are fields of the API's settings."""
     stage = Stage(room=room)
     monkeypatch.setattr(runner, "STEPS", (stage.step,))
+    await stage.engine.open(MemoryEngine())
     app = create_app(stage.engine, replace(config, **changes))  # type: ignore[arg-type] # fields by name
     async with serving(app, stage.engine) as url, httpx.AsyncClient(base_url=url) as client:
         yield StagedServer(url=url, client=client, stage=stage)

@@ -203,7 +203,7 @@ async def cancel(run_id: str, served: ServedDep) -> RunAnswer:
 )
 async def delete_run(run_id: str, served: ServedDep) -> None:
     """Delete a finished run with its events and its patch."""
-    await served.engine.store.delete_run(run_id)
+    await served.engine.delete(run_id)
 
 
 async def not_served(run_id: str) -> Response:

@@ -7,17 +7,17 @@ import os
 import signal
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
 
 from patchkiln.api import ApiConfig, create_app
-from patchkiln.bootstrap.services import AGENTS, default_agent, open_engine
+from patchkiln.bootstrap.services import AGENTS, default_agent, durable_engine, open_engine
 from patchkiln.bootstrap.storage import open_store
 from patchkiln.engine import RunEngine
 from patchkiln.engine.retention import retention
-from patchkiln.errors import SettingsError
+from patchkiln.errors import SettingsError, StoreError
 from patchkiln.logging_config import configure_logging
 from patchkiln.ports.sandbox import IsolationLevel
 from patchkiln.settings import Settings
@@ -103,10 +103,9 @@ async def _serve(settings: Settings, sock: socket.socket) -> None:
             open_engine(settings, store) as engine,
             retention(store, days=settings.retention_days),
         ):
-            interrupted = await engine.recover()
-            if interrupted:
-                logger.warning("%d run(s) cut off by the last stop have failed", interrupted)
-            preparing = asyncio.create_task(_prepare(settings, engine))
+            unfinished = await engine.recover()
+            if unfinished:
+                logger.warning("%d run(s) cut off by the last stop go on", unfinished)
             config = uvicorn.Config(
                 create_app(engine, api_config(settings)),
                 log_config=None,
@@ -118,8 +117,12 @@ async def _serve(settings: Settings, sock: socket.socket) -> None:
             logger.info(
                 "serving on http://%s:%d", f"[{address}]" if ":" in address else address, port
             )
-            await Server(config, engine).serve(sockets=[sock])
+            server = Server(config, engine)
+            preparing = asyncio.create_task(_prepare(settings, engine, server))
+            await server.serve(sockets=[sock])
             preparing.cancel()
+            with suppress(asyncio.CancelledError):
+                await preparing
     finally:
         await store.close()
 
@@ -137,8 +140,16 @@ def api_config(settings: Settings) -> ApiConfig:
     )
 
 
-async def _prepare(settings: Settings, engine: RunEngine) -> None:
-    """Do before the first run asks for it what the server need not wait for to answer."""
+async def _prepare(settings: Settings, engine: RunEngine, server: Server) -> None:
+    """Do before the first run asks for it what the server need not wait for to answer.
+
+    A server that could not carry out a run stops. Raises `StoreError`.
+    """
+    try:
+        await engine.open(await durable_engine(settings))
+    except StoreError:
+        server.should_exit = True
+        raise
     await _tell_state(settings, engine)
     await engine.warm(default_agent(settings))
 

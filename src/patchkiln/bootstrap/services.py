@@ -6,8 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 
 from patchkiln.engine import EngineLimits, RunEngine
+from patchkiln.engines.memory import MemoryEngine
 from patchkiln.pipeline.context import Services
+from patchkiln.pipeline.steps import WORKFLOW_VERSION
 from patchkiln.ports.agent import Agent
+from patchkiln.ports.engine import Engine
 from patchkiln.ports.sandbox import Capability, SandboxProvider
 from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
@@ -93,7 +96,19 @@ async def local_runs(
 ) -> AsyncGenerator[RunEngine]:
     """Lend an engine that keeps its runs in memory, for one run from the terminal."""
     async with open_engine(settings, MemoryStore(), allow=allow) as engine:
+        await engine.open(MemoryEngine())
         yield engine
+
+
+async def durable_engine(settings: Settings) -> Engine:
+    """Return what carries the server's runs out, crashes notwithstanding."""
+    return await asyncio.to_thread(_dbos_engine, settings)
+
+
+def _dbos_engine(settings: Settings) -> Engine:
+    from patchkiln.engines.dbos import DbosEngine  # noqa: PLC0415 - DBOS costs half a second
+
+    return DbosEngine(settings.data_dir / "engine.db", version=WORKFLOW_VERSION)
 
 
 def agent_factories(settings: Settings) -> Mapping[str, Callable[[], Awaitable[Agent]]]:

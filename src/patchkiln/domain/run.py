@@ -19,9 +19,11 @@ RUN_BUDGET_EXHAUSTED = "run.budget_exhausted"
 RUN_CANCELLED = "run.cancelled"
 RUN_FINISHED = "run.finished"
 RUN_SUSPENDED = "run.suspended"
+RUN_STRANDED = "run.stranded"
 STEP_STARTED = "step.started"
 STEP_RESTARTED = "step.restarted"
 STEP_COMPLETED = "step.completed"
+STEPS_TAKEN_OVER = "steps.taken_over"
 SANDBOX_CHOSEN = "sandbox.chosen"
 SANDBOX_REPLACED = "sandbox.replaced"
 REPOSITORY_CLONED = "repository.cloned"
@@ -173,7 +175,8 @@ def _suspended(run: Run, _event: Event) -> Run:
 
 
 def _step_begun(run: Run, event: Event) -> Run:
-    return replace(run, step_seq=event.seq, step_attempts=run.step_attempts + 1)
+    # What an attempt has told of its failure counts no more when the step begins again.
+    return replace(run, step_seq=event.seq, step_attempts=run.step_attempts + 1, error=None)
 
 
 def _step_completed(run: Run, _event: Event) -> Run:
@@ -216,6 +219,7 @@ _PROJECTIONS: Mapping[str, Callable[[Run, Event], Run]] = {
     STEP_STARTED: _step_begun,
     STEP_RESTARTED: _step_begun,
     STEP_COMPLETED: _step_completed,
+    STEPS_TAKEN_OVER: _repository_cloned,
     SANDBOX_CHOSEN: _sandbox_chosen,
     SANDBOX_REPLACED: _sandbox_chosen,
     REPOSITORY_CLONED: _repository_cloned,

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from patchkiln.domain.event import StatusUpdate
-from patchkiln.domain.run import RUN_STARTED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,12 +23,18 @@ class Metrics:
         self.queued.add(run_id)
         self.events += 1
 
+    def waits(self, run_id: str) -> None:
+        """Count a run that was created before this process began."""
+        self.queued.add(run_id)
+
+    def started(self, run_id: str) -> None:
+        """Count a run that has a slot."""
+        self.queued.discard(run_id)
+        self.running.add(run_id)
+
     def told(self, run_id: str, update: StatusUpdate) -> None:
         """Count an event that the store has committed."""
         self.events += 1
-        if update.event == RUN_STARTED:
-            self.queued.discard(run_id)
-            self.running.add(run_id)
         if update.summary is not None:
             end = str(update.summary.get("outcome")), str(update.summary.get("verdict"))
             self.finished[end] += 1

@@ -3,17 +3,19 @@
 from collections.abc import AsyncGenerator
 
 from patchkiln.domain.check import Check, CheckResult
-from patchkiln.domain.event import StatusUpdate
+from patchkiln.domain.event import JsonObject, StatusUpdate
 from patchkiln.domain.project import Project
 from patchkiln.domain.wording import counted
-from patchkiln.pipeline.context import RunContext, require
+from patchkiln.pipeline.context import RunContext
 from patchkiln.pipeline.judging import BASE, judge
+from patchkiln.pipeline.keeping import check_json, check_of, result_json, result_of
+from patchkiln.pipeline.record import Found
 from patchkiln.pipeline.survey import analyse
 
 
 async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """Yield ``repository.analysed`` and the checks on the base."""
-    context.project = await analyse(require(context.sandbox))
+    context.project = await analyse(await context.workspace())
     context.checks = _chosen_checks(context)
     yield _analysed(context.project, context.checks, off=context.run.request.checks == ())
     if not context.checks:
@@ -52,3 +54,28 @@ def _analysed(project: Project, checks: tuple[Check, ...], *, off: bool) -> Stat
             "checks": [{"command": check.command, "source": check.source} for check in checks],
         },
     )
+
+
+def found(context: RunContext) -> JsonObject:
+    """Return the project, the run's checks and how they ended on the base."""
+    project = context.project
+    return {
+        "languages": [[name, share] for name, share in project.languages],
+        "file_count": project.file_count,
+        "paths": project.paths,
+        "detected": [check_json(check) for check in project.checks],
+        "checks": [check_json(check) for check in context.checks],
+        "baseline": [result_json(result) for result in context.baseline],
+    }
+
+
+async def restore(context: RunContext, found: Found) -> None:
+    """Put back what `found` returned."""
+    context.project = Project(
+        languages=tuple((name, share) for name, share in found["languages"]),
+        file_count=found["file_count"],
+        paths=tuple(found["paths"]),
+        checks=tuple(check_of(check) for check in found["detected"]),
+    )
+    context.checks = tuple(check_of(check) for check in found["checks"])
+    context.baseline = tuple(result_of(result) for result in found["baseline"])

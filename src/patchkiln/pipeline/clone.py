@@ -3,10 +3,11 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from patchkiln.domain.event import EventType, StatusUpdate
+from patchkiln.domain.event import EventType, JsonObject, StatusUpdate
 from patchkiln.domain.repository import Checkout
 from patchkiln.domain.run import REPOSITORY_CLONED
 from patchkiln.pipeline.context import RunContext, require
+from patchkiln.pipeline.record import Found
 
 MIB = 1 << 20
 
@@ -15,7 +16,7 @@ async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """Yield git's progress and ``repository.cloned``. Raises `CloneError` and its kin."""
     request = context.run.request
     source = context.services.repositories
-    fetch = source.fetch(require(context.url), ref=request.ref, depth=request.clone_depth)
+    fetch = source.fetch(context.url, ref=request.ref, depth=request.clone_depth)
     async with aclosing(fetch) as items:
         async for item in items:
             if isinstance(item, Checkout):
@@ -28,7 +29,7 @@ async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     yield _cloned(checkout)
     for note in checkout.notes:
         yield StatusUpdate(event="repository.noted", message=note, type=EventType.WARNING)
-    context.sandbox = await context.fresh_sandbox(sandbox_id=context.sandbox_id)
+    await context.workspace()
 
 
 def _cloned(checkout: Checkout) -> StatusUpdate:
@@ -49,3 +50,13 @@ def _cloned(checkout: Checkout) -> StatusUpdate:
             f"{checkout.size_bytes / MIB:.1f} MiB, {source}",
         },
     )
+
+
+def found(context: RunContext) -> JsonObject:
+    """Return the commit: whoever needs its checkout later asks for this very one."""
+    return {"commit": require(context.commit)}
+
+
+async def restore(context: RunContext, found: Found) -> None:
+    """Put back what `found` returned."""
+    context.base_commit = found["commit"]

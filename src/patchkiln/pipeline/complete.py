@@ -3,21 +3,16 @@
 from collections.abc import AsyncGenerator
 
 from patchkiln.domain.check import CheckResult, Verdict
-from patchkiln.domain.event import EventType, StatusUpdate
+from patchkiln.domain.event import EventType, JsonObject, StatusUpdate
 from patchkiln.domain.judges import judges_in
 from patchkiln.domain.patch import Patch, printable
 from patchkiln.domain.run import Outcome
-from patchkiln.domain.terminal import plain_text
 from patchkiln.domain.verdict import Judgement, compare, skipped
-from patchkiln.errors import PatchError
 from patchkiln.pipeline.context import RunContext, require
 from patchkiln.pipeline.judging import RESULT, judge
-from patchkiln.ports.execution import capture
-from patchkiln.ports.sandbox import Sandbox
-
-PATCH_FILE = "/tmp/change.patch"  # noqa: S108 - inside a sandbox of its own
-APPLY_TIMEOUT_S = 120.0
-MAX_STDERR_BYTES = 2048
+from patchkiln.pipeline.keeping import result_json, result_of
+from patchkiln.pipeline.patching import apply_patch
+from patchkiln.pipeline.record import Found
 
 
 async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
@@ -43,7 +38,7 @@ async def _judge_result(context: RunContext, patch: Patch) -> AsyncGenerator[Sta
     results: list[CheckResult] = []
     sandbox = await context.fresh_sandbox()
     try:
-        await _apply(sandbox, patch)
+        await apply_patch(sandbox, patch.diff)
         async for item in judge(context, sandbox, RESULT):
             if isinstance(item, CheckResult):
                 results.append(item)
@@ -52,19 +47,6 @@ async def _judge_result(context: RunContext, patch: Patch) -> AsyncGenerator[Sta
     finally:
         await sandbox.destroy()
     context.results = tuple(results)
-
-
-async def _apply(sandbox: Sandbox, patch: Patch) -> None:
-    await sandbox.write(PATCH_FILE, patch.diff)
-    argv = ["git", "apply", "--binary", "--whitespace=nowarn", PATCH_FILE]
-    output = await capture(await sandbox.exec(argv, timeout_s=APPLY_TIMEOUT_S))
-    if output.status.exit_code != 0:
-        raise PatchError(
-            "The patch does not apply to its own base.",
-            exit_code=output.status.exit_code,
-            stderr_tail=plain_text(output.stderr[-MAX_STDERR_BYTES:]),
-        )
-    await sandbox.remove(PATCH_FILE)
 
 
 def _reached(judgement: Judgement) -> StatusUpdate:
@@ -76,4 +58,26 @@ def _reached(judgement: Judgement) -> StatusUpdate:
         type=EventType.WARNING if judgement.changed_judges else tone,
         progress=98,
         data=judgement.as_json(),
+        key="verdict.reached",
+    )
+
+
+def found(context: RunContext) -> JsonObject:
+    """Return how the checks ended on the result, and the verdict."""
+    return {
+        "results": [result_json(result) for result in context.results],
+        "judgement": require(context.judgement).as_json(),
+    }
+
+
+async def restore(context: RunContext, found: Found) -> None:
+    """Put back what `found` returned."""
+    context.results = tuple(result_of(result) for result in found["results"])
+    said = found["judgement"]
+    context.judgement = Judgement(
+        verdict=Verdict(said["verdict"]),
+        reason=said["reason"],
+        new_failures=tuple(said["new_failures"]),
+        fixed=tuple(said["fixed"]),
+        changed_judges=tuple(said["changed_judges"]),
     )

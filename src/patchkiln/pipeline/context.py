@@ -1,12 +1,15 @@
 """What a run's steps share: what was asked, what the server offers, what earlier steps found."""
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from patchkiln.domain.check import Check, CheckResult
+from patchkiln.domain.event import EventType, StatusUpdate
 from patchkiln.domain.network import (
     AllowedAddress,
     NetworkPolicy,
@@ -16,18 +19,23 @@ from patchkiln.domain.network import (
 from patchkiln.domain.patch import Patch
 from patchkiln.domain.plan import Plan
 from patchkiln.domain.project import Project
-from patchkiln.domain.repository import Checkout, RepositoryUrl
-from patchkiln.domain.run import Outcome, Run
+from patchkiln.domain.repository import Checkout, RepositoryUrl, parse_repository_url
+from patchkiln.domain.run import NETWORK_REFUSED, SANDBOX_REPLACED, Outcome, Run
 from patchkiln.domain.usage import Usage
 from patchkiln.domain.verdict import Judgement
-from patchkiln.errors import InvalidRequest
+from patchkiln.errors import CloneError, InvalidRequest
+from patchkiln.pipeline.patching import apply_patch
 from patchkiln.ports.agent import Agent, Task
 from patchkiln.ports.repository import RepositorySource
 from patchkiln.ports.sandbox import Sandbox, SandboxProvider, SandboxSpec, new_sandbox_id
 from patchkiln.ports.store import Store
 
 DEFAULT_CHECK_TIMEOUT_S = 600.0
-MAX_REFUSALS = 1000
+MAX_ASIDES = 1000
+# The workspace's patch as the agent's last turn left it, by its name in the store.
+WORK = "work"
+# What the agent knew then, by its name in the store.
+MEMORY = "memory"
 T = TypeVar("T")
 
 
@@ -48,17 +56,20 @@ class Services:
 class RunContext:
     """The state of one run between its steps; a field is None until its step has set it.
 
-    ``refusals`` holds what its sandboxes were not allowed to reach, until it is told; None
-    says that the steps are over.
+    ``began_at_s`` and ``ends_at_s``, its creation and its limit of time, are of `time.monotonic`.
+    ``sandbox_lost``: the sandbox that was chosen ended with a process that is gone. ``waiting_for``
+    says, for a person, what the step is busy with. ``asides`` holds what is to be told though no
+    step yields it; None says that the steps are over.
     """
 
     run: Run
     services: Services
-    started_at_s: float = field(default_factory=time.monotonic)
+    began_at_s: float = field(default_factory=time.monotonic)
+    ends_at_s: float = math.inf
     sandbox_id: str = field(default_factory=new_sandbox_id)
-    provider: SandboxProvider | None = None
-    url: RepositoryUrl | None = None
-    agent: Agent | None = None
+    sandbox_lost: bool = False
+    base_commit: str | None = None
+    waiting_for: str = "the step"
     checkout: Checkout | None = None
     sandbox: Sandbox | None = None
     project: Project = field(default_factory=Project)
@@ -72,14 +83,14 @@ class RunContext:
     usage: Usage = field(default_factory=Usage)
     outcome: Outcome | None = None
     agent_message: str = ""
-    refusals: asyncio.Queue[NetworkRefusal | None] = field(
-        default_factory=asyncio.Queue[NetworkRefusal | None]
+    asides: asyncio.Queue[StatusUpdate | None] = field(
+        default_factory=asyncio.Queue[StatusUpdate | None]
     )
 
     @property
     def duration_ms(self) -> int:
-        """Return the milliseconds since the run began."""
-        return int((time.monotonic() - self.started_at_s) * 1000)
+        """Return the milliseconds since the run was created."""
+        return int((time.monotonic() - self.began_at_s) * 1000)
 
     @property
     def files_modified(self) -> int:
@@ -89,7 +100,7 @@ class RunContext:
     @property
     def commit(self) -> str | None:
         """Return the commit that the run stands on."""
-        return self.checkout.commit if self.checkout else self.run.commit
+        return self.checkout.commit if self.checkout else self.base_commit or self.run.commit
 
     @property
     def task(self) -> Task:
@@ -104,16 +115,70 @@ class RunContext:
             baseline=self.baseline,
         )
 
+    @property
+    def url(self) -> RepositoryUrl:
+        """Return the repository's URL, held against the policy. Raises `InvalidRequest`."""
+        return parse_repository_url(self.run.request.repo_url, allow=self.services.git_allow)
+
+    @property
+    def provider(self) -> SandboxProvider:
+        """Return the provider that the request names. Raises `InvalidRequest`."""
+        name = self.run.request.sandbox
+        provider = self.services.sandboxes.get(name)
+        if provider is None:
+            raise InvalidRequest(f"This server has no sandbox provider '{name}'.", field="sandbox")
+        return provider
+
+    @contextmanager
+    def waiting(self, what: str) -> Generator[None]:
+        """Say what the step is busy with, for as long as it is."""
+        before, self.waiting_for = self.waiting_for, what
+        try:
+            yield
+        finally:
+            self.waiting_for = before
+
+    async def base(self) -> Checkout:
+        """Return the base: the one at hand, or the very commit of before, fetched again if gone.
+
+        Raises `CloneError` and its kin.
+        """
+        if self.checkout is None:
+            commit, depth = require(self.commit), self.run.request.clone_depth
+            fetch = self.services.repositories.fetch(self.url, ref=commit, depth=depth)
+            with self.waiting("the repository"):
+                async with aclosing(fetch) as items:
+                    async for item in items:
+                        if isinstance(item, Checkout):
+                            self.checkout = item
+        if self.checkout is None:
+            raise CloneError("The run's commit could not be brought in again.")
+        return self.checkout
+
+    async def workspace(self) -> Sandbox:
+        """Return the agent's sandbox; where a restart has taken it, a new one with its work."""
+        if self.sandbox is None:
+            if not self.sandbox_lost:
+                self.sandbox = await self.fresh_sandbox(sandbox_id=self.sandbox_id)
+                return self.sandbox
+            self.sandbox_id = new_sandbox_id()
+            work = await self.services.store.kept(self.run.id, WORK)
+            self.sandbox = await self.fresh_sandbox(sandbox_id=self.sandbox_id)
+            if work:
+                await apply_patch(self.sandbox, work)
+            self.asides.put_nowait(_replaced(self.sandbox_id, work))
+        return self.sandbox
+
     async def fresh_sandbox(self, *, sandbox_id: str | None = None) -> Sandbox:
         """Return a new sandbox on the untouched base."""
-        provider, checkout = require(self.provider), require(self.checkout)
         spec = SandboxSpec(
             id=sandbox_id or new_sandbox_id(),
-            base=checkout,
+            base=await self.base(),
             network=self.network,
             on_refused=self._note_refusal,
         )
-        return await provider.create(spec)
+        with self.waiting("a sandbox"):
+            return await self.provider.create(spec)
 
     @property
     def network(self) -> NetworkPolicy:
@@ -125,8 +190,8 @@ class RunContext:
 
     def _note_refusal(self, refusal: NetworkRefusal) -> None:
         """Keep a refusal until it is told; past the bound, the first ones have said enough."""
-        if self.refusals.qsize() < MAX_REFUSALS:
-            self.refusals.put_nowait(refusal)
+        if self.asides.qsize() < MAX_ASIDES:
+            self.asides.put_nowait(_refused(refusal))
 
     async def choose_agent(self) -> Agent:
         """Return the agent that the request names. Raises `InvalidRequest` for an unknown one."""
@@ -145,6 +210,25 @@ class RunContext:
         checkout, self.checkout = self.checkout, None
         if checkout is not None:
             await self.services.repositories.release(checkout)
+
+
+def _refused(refusal: NetworkRefusal) -> StatusUpdate:
+    return StatusUpdate(
+        event=NETWORK_REFUSED,
+        message=f"Not reached: {refusal.host}, port {refusal.port}: {refusal.rule}",
+        type=EventType.WARNING,
+        data={"host": refusal.host, "port": refusal.port, "rule": refusal.rule},
+    )
+
+
+def _replaced(sandbox_id: str, work: bytes | None) -> StatusUpdate:
+    begun = "with the work of before" if work else "from the base"
+    return StatusUpdate(
+        event=SANDBOX_REPLACED,
+        message=f"The run goes on in a new sandbox, {begun}: its last one ended with the server",
+        type=EventType.WARNING,
+        data={"sandbox_id": sandbox_id, "patch_bytes": len(work or b"")},
+    )
 
 
 def require(value: T | None) -> T:

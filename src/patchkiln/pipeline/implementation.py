@@ -3,12 +3,13 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-from patchkiln.domain.event import EventType, StatusUpdate
-from patchkiln.domain.patch import Patch, printable
+from patchkiln.domain.event import EventType, JsonObject, StatusUpdate
+from patchkiln.domain.patch import ChangeKind, FileChange, Patch, printable
 from patchkiln.domain.run import PATCH_MADE, RUN_BUDGET_EXHAUSTED, RUN_REFUSED, Outcome
 from patchkiln.domain.usage import Usage
 from patchkiln.domain.wording import counted
 from patchkiln.pipeline.context import RunContext, require
+from patchkiln.pipeline.record import Found
 from patchkiln.pipeline.summary import trouble
 from patchkiln.ports.agent import AgentResult, AgentUpdate
 
@@ -17,14 +18,18 @@ MAX_LISTED_FILES = 200
 
 async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """Yield what the agent does, and ``patch.made``."""
-    work = require(context.agent).implement(
-        context.task, require(context.plan), require(context.sandbox)
-    )
-    async with aclosing(work) as items:
-        async for item in items:
-            yield _told(context, item) if isinstance(item, AgentUpdate) else _ended(context, item)
-    async for update in take_patch(context):
-        yield update
+    agent = await context.choose_agent()
+    work = agent.implement(context.task, require(context.plan), await context.workspace())
+    with context.waiting("the agent"):
+        async with aclosing(work) as items:
+            async for item in items:
+                if isinstance(item, AgentUpdate):
+                    yield _told(context, item)
+                else:
+                    yield _ended(context, item)
+    with context.waiting("the patch"):
+        async for update in take_patch(context):
+            yield update
 
 
 async def take_patch(context: RunContext) -> AsyncGenerator[StatusUpdate]:
@@ -32,21 +37,28 @@ async def take_patch(context: RunContext) -> AsyncGenerator[StatusUpdate]:
 
     Also the wrap-up of a run that was cancelled, failed or ran out of its budget.
     """
-    patch = await require(context.sandbox).diff()
-    await context.services.store.save_patch(context.run.id, patch.diff)
+    patch = await (await context.workspace()).diff()
+    run, store = context.run, context.services.store
+    await store.save_patch(run.id, patch.diff, epoch=run.epoch)
     context.patch, context.patch_kept = patch, True
     for note in patch.notes:
         yield StatusUpdate(event="patch.noted", message=note, type=EventType.WARNING)
-    yield _patch_made(context.run.id, patch)
+    yield _patch_made(run.id, patch)
 
 
 def _told(context: RunContext, update: AgentUpdate) -> StatusUpdate:
+    context.waiting_for = _busy_with(update)
     usage = update.data.get("usage")
     if isinstance(usage, Mapping):
         context.usage = Usage.from_json(usage)
     return StatusUpdate(
         event=update.event, message=update.message, type=update.type, data=update.data
     )
+
+
+def _busy_with(update: AgentUpdate) -> str:
+    tool = update.data.get("tool")
+    return f"the tool {tool}" if update.event == "agent.tool_called" and tool else "the agent"
 
 
 def _ended(context: RunContext, result: AgentResult) -> StatusUpdate:
@@ -93,4 +105,19 @@ def _patch_made(run_id: str, patch: Patch) -> StatusUpdate:
             "files": [change.as_json() for change in patch.changes[:MAX_LISTED_FILES]],
             "patch": f"/runs/{run_id}/patch",
         },
+        key=PATCH_MADE,
     )
+
+
+def found(context: RunContext) -> JsonObject:
+    """Return what the patch changes; the patch itself is in the store."""
+    return {"changes": [change.as_json() for change in require(context.patch).changes]}
+
+
+async def restore(context: RunContext, found: Found) -> None:
+    """Put back what `found` returned, and the patch."""
+    diff = await context.services.store.get_patch(context.run.id)
+    changes = tuple(
+        FileChange(**{**change, "kind": ChangeKind(change["kind"])}) for change in found["changes"]
+    )
+    context.patch, context.patch_kept = Patch(diff=diff or b"", changes=changes), True

@@ -2,31 +2,40 @@
 
 from collections.abc import AsyncGenerator
 
-from patchkiln.domain.event import StatusUpdate
+from patchkiln.domain.event import JsonObject, StatusUpdate
 from patchkiln.domain.run import SANDBOX_CHOSEN
-from patchkiln.errors import InvalidRequest, SandboxUnavailable
+from patchkiln.errors import SandboxUnavailable
 from patchkiln.pipeline.context import RunContext
+from patchkiln.pipeline.record import Found
 from patchkiln.ports.sandbox import IsolationLevel
 
 
 async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """Yield ``sandbox.chosen``. Raises `SandboxUnavailable` where this machine cannot isolate."""
-    name = context.run.request.sandbox
-    provider = context.services.sandboxes.get(name)
-    if provider is None:
-        raise InvalidRequest(f"This server has no sandbox provider '{name}'.", field="sandbox")
+    provider = context.provider
     isolation = await provider.isolation()
     if isolation.level is IsolationLevel.NONE:
         raise SandboxUnavailable(isolation.reason, remedy=isolation.remedy)
-    context.provider = provider
     yield StatusUpdate(
         event=SANDBOX_CHOSEN,
-        message=f"Sandbox {context.sandbox_id}: {name}, isolation level {isolation.level.value}",
+        message=f"Sandbox {context.sandbox_id}: {provider.name}, "
+        f"isolation level {isolation.level.value}",
         progress=5,
         data={
             "sandbox_id": context.sandbox_id,
-            "provider": name,
+            "provider": provider.name,
             "level": isolation.level.value,
             "reason": isolation.reason,
         },
     )
+
+
+def found(context: RunContext) -> JsonObject:
+    """Return the sandbox's id, which the summary names."""
+    return {"sandbox_id": context.sandbox_id}
+
+
+async def restore(context: RunContext, found: Found) -> None:
+    """Put back what `found` returned."""
+    context.sandbox_id = context.run.sandbox_id or found["sandbox_id"]
+    context.sandbox_lost = True

@@ -22,19 +22,19 @@ async def judge(
     """Yield ``check.started`` and ``check.finished`` for each check, and its result between."""
     for check in context.checks:
         yield _started(check, phase)
-        result = await run_check(
-            sandbox,
-            check,
-            timeout_s=_timeout_s(context),
-            max_output_bytes=DEFAULT_MAX_OUTPUT_BYTES,
-        )
+        with context.waiting(f"the check '{check.command}'"):
+            result = await run_check(
+                sandbox,
+                check,
+                timeout_s=_timeout_s(context),
+                max_output_bytes=DEFAULT_MAX_OUTPUT_BYTES,
+            )
         yield result
         yield _finished(result, phase)
 
 
 def _timeout_s(context: RunContext) -> float:
-    spent_s = time.monotonic() - context.started_at_s
-    left_s = context.run.request.limits.minutes * 60 - spent_s
+    left_s = context.ends_at_s - time.monotonic()
     return max(MIN_CHECK_TIMEOUT_S, min(context.services.check_timeout_s, left_s))
 
 

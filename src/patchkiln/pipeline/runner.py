@@ -1,23 +1,24 @@
-"""Drives the steps of a run, and brings it to its end whatever happens."""
+"""Carries out one step of a run, and brings a run to its end whatever happens."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
 from patchkiln.domain.event import EventType, StatusUpdate
 from patchkiln.domain.run import (
-    NETWORK_REFUSED,
     RUN_BUDGET_EXHAUSTED,
     RUN_CANCELLED,
     RUN_REFUSED,
+    STEP_COMPLETED,
     Outcome,
 )
 from patchkiln.errors import BudgetExhausted, InvalidRequest, PatchkilnError, SandboxUnavailable
-from patchkiln.pipeline.context import RunContext
+from patchkiln.pipeline.context import WORK, RunContext
 from patchkiln.pipeline.implementation import take_patch
+from patchkiln.pipeline.record import Ending, StepRecord
 from patchkiln.pipeline.step import Step
 from patchkiln.pipeline.steps import STEPS
 from patchkiln.pipeline.summary import failure, summary, trouble
@@ -34,65 +35,94 @@ class Cancelled(PatchkilnError):
     default_remedy = "Start the run again if it is still wanted."
 
 
-async def run_steps(context: RunContext, tell: Tell) -> None:
-    """Run every step in its order; stop early where an outcome is reached without a patch.
+def steps() -> tuple[Step, ...]:
+    """Return the steps of every run, in their order."""
+    return STEPS
 
-    What the sandboxes were not allowed to reach is told meanwhile.
+
+async def perform(step: Step, context: RunContext, tell: Tell) -> StepRecord:
+    """Run a step, tell what it yields but its milestones, and return its record.
+
+    Raises the `PatchkilnError` with which the step ends the run.
     """
-    telling = asyncio.create_task(_tell_refusals(context, tell))
-    try:
-        await _run_steps(context, tell)
-    finally:
-        context.refusals.put_nowait(None)
-        await telling
-
-
-async def _run_steps(context: RunContext, tell: Tell) -> None:
-    for step in STEPS:
-        await _run_step(step, context, tell)
-        if context.outcome is not None and context.patch is None:
-            return
-
-
-async def conclude(context: RunContext, tell: Tell, error: PatchkilnError | None) -> None:
-    """Tell what went wrong, keep what was done so far, and write the summary."""
-    outcome = context.outcome or Outcome.NO_CHANGE
-    if error is not None:
-        outcome = _outcome(error)
-        await tell(_told(error, outcome))
-        await _wrap_up(context, tell)
-    await tell(summary(context, outcome))
-
-
-async def _run_step(step: Step, context: RunContext, tell: Tell) -> None:
     started_at_s = time.monotonic()
-    await tell(StatusUpdate(event="step.started", message=f"Step {step.name}", step=step.name))
-    async with aclosing(step.run(context)) as updates:
-        async for update in updates:
-            await tell(replace(update, step=step.name))
-    duration_ms = int((time.monotonic() - started_at_s) * 1000)
+    milestones: list[StatusUpdate] = []
+    with context.waiting(f"the step {step.name}"):
+        async with aclosing(step.run(context)) as updates:
+            async for update in updates:
+                placed = replace(update, step=step.name)
+                if placed.key is None:
+                    await tell(placed)
+                else:
+                    milestones.append(placed)
+    return StepRecord(
+        duration_ms=int((time.monotonic() - started_at_s) * 1000),
+        found=step.found(context),
+        milestones=tuple(milestones),
+        outcome=context.outcome,
+        agent_message=context.agent_message,
+        usage=context.usage,
+    )
+
+
+async def restore(step: Step, context: RunContext, record: StepRecord) -> None:
+    """Put back into the context what a step left there in a process that is gone."""
+    context.outcome = record.outcome
+    context.agent_message = record.agent_message
+    context.usage = record.usage
+    if record.ending is None:
+        await step.restore(context, record.found)
+
+
+async def complete(step: Step, record: StepRecord, tell: Tell) -> None:
+    """Tell the milestones of a step whose record is kept, and its end. May be repeated."""
+    for update in record.milestones:
+        await tell(update)
     await tell(
         StatusUpdate(
-            event="step.completed",
-            message=f"Step {step.name} completed in {duration_ms} ms",
+            event=STEP_COMPLETED,
+            message=f"Step {step.name} completed in {record.duration_ms} ms",
             type=EventType.SUCCESS,
             step=step.name,
             progress=step.progress,
-            data={"duration_ms": duration_ms},
+            data={"duration_ms": record.duration_ms},
+            key=f"{STEP_COMPLETED}:{step.name}",
         )
     )
 
 
-async def _tell_refusals(context: RunContext, tell: Tell) -> None:
-    while refusal := await context.refusals.get():
-        await tell(
-            StatusUpdate(
-                event=NETWORK_REFUSED,
-                message=f"Not reached: {refusal.host}, port {refusal.port}: {refusal.rule}",
-                type=EventType.WARNING,
-                data={"host": refusal.host, "port": refusal.port, "rule": refusal.rule},
-            )
-        )
+@asynccontextmanager
+async def asides_told(context: RunContext, tell: Tell) -> AsyncGenerator[None]:
+    """Tell meanwhile what no step yields, such as what the sandboxes may not reach."""
+    telling = asyncio.create_task(_tell_asides(context, tell))
+    try:
+        yield
+    finally:
+        context.asides.put_nowait(None)
+        await telling
+
+
+async def conclude(context: RunContext, tell: Tell, ending: Ending | None) -> None:
+    """Tell what went wrong, keep what was done so far, and write the summary. May be repeated."""
+    outcome = context.outcome or Outcome.NO_CHANGE
+    if ending is not None:
+        outcome = ending.outcome
+        await tell(replace(ending.told, key=ending.told.event))
+        await _wrap_up(context, tell)
+    if not context.patch_kept:
+        context.patch_kept = await context.services.store.get_patch(context.run.id) is not None
+    await tell(summary(context, outcome))
+
+
+def ending_of(error: PatchkilnError) -> Ending:
+    """Return how an error ends a run."""
+    outcome = _outcome(error)
+    return Ending(outcome=outcome, told=_told(error, outcome))
+
+
+async def _tell_asides(context: RunContext, tell: Tell) -> None:
+    while (update := await context.asides.get()) is not None:
+        await tell(update)
 
 
 def _outcome(error: PatchkilnError) -> Outcome:
@@ -125,18 +155,28 @@ def _told(error: PatchkilnError, outcome: Outcome) -> StatusUpdate:
 
 
 async def _wrap_up(context: RunContext, tell: Tell) -> None:
-    """Keep the agent's unfinished work as the patch; a sandbox that is gone has none."""
-    if context.sandbox is None or context.plan is None or context.patch is not None:
+    """Keep the agent's unfinished work as the patch; where nothing is left of it, there is none."""
+    if context.plan is None or context.patch is not None:
         return
     try:
-        async with asyncio.timeout(WRAP_UP_TIMEOUT_S), aclosing(take_patch(context)) as updates:
-            async for update in updates:
-                await tell(update)
+        async with asyncio.timeout(WRAP_UP_TIMEOUT_S):
+            if context.sandbox is None and not await _work_is_kept(context):
+                return
+            async with aclosing(take_patch(context)) as updates:
+                async for update in updates:
+                    await tell(update)
     except (PatchkilnError, TimeoutError):
         await tell(
             StatusUpdate(
                 event="patch.lost",
                 message="What was done so far could not be kept as a patch",
                 type=EventType.WARNING,
+                key="patch.lost",
             )
         )
+
+
+async def _work_is_kept(context: RunContext) -> bool:
+    store, run_id = context.services.store, context.run.id
+    already = await store.get_patch(run_id) is not None
+    return not already and await store.kept(run_id, WORK) is not None

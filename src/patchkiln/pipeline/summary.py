@@ -54,6 +54,7 @@ def summary(context: RunContext, outcome: Outcome) -> StatusUpdate:
         type=EventType.SUMMARY,
         step="complete",
         progress=100,
+        key=RUN_FINISHED,
         summary={
             "repository": request.repository,
             "prompt": request.prompt,

@@ -10,18 +10,18 @@ from patchkiln.pipeline.context import RunContext
 async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """Yield ``request.validated``. Raises `InvalidRequest` and `ForbiddenUrl`."""
     request = context.run.request
-    context.url = parse_repository_url(request.repo_url, allow=context.services.git_allow)
+    parse_repository_url(request.repo_url, allow=context.services.git_allow)
     if request.ref is not None:
         check_ref(request.ref)
-    context.agent = await context.choose_agent()
+    agent = await context.choose_agent()
     yield StatusUpdate(
         event="request.validated",
-        message=f"Request accepted: {request.repository} with the agent {context.agent.name}",
+        message=f"Request accepted: {request.repository} with the agent {agent.name}",
         progress=15,
         data={
             "repository": request.repository,
             "ref": request.ref,
-            "agent": context.agent.name,
+            "agent": agent.name,
             "model": request.model,
             "limits": request.limits.as_json(),
         },
