@@ -16,6 +16,7 @@ class Links(BaseModel):
     events: str
     patch: str
     cancel: str
+    retry: str
 
 
 class LimitsAnswer(BaseModel):
@@ -65,6 +66,7 @@ class RunAnswer(BaseModel):
     error: dict[str, Any] | None = Field(description="`code`, `retryable`, `remedy` and more.")
     metadata: dict[str, str]
     caller: str
+    parent_run_id: str | None = Field(description="The run whose retry this is.")
     created_at: int
     started_at: int | None
     finished_at: int | None
@@ -161,12 +163,17 @@ def run_answer(run: Run) -> RunAnswer:
         error=None if run.error is None else dict(run.error),
         metadata=dict(request.metadata),
         caller=request.caller,
+        parent_run_id=run.parent_run_id,
         created_at=run.created_at_ms,
         started_at=run.started_at_ms,
         finished_at=run.finished_at_ms,
         last_seq=run.last_seq,
         links=Links(
-            self=path, events=f"{path}/events", patch=f"{path}/patch", cancel=f"{path}/cancel"
+            self=path,
+            events=f"{path}/events",
+            patch=f"{path}/patch",
+            cancel=f"{path}/cancel",
+            retry=f"{path}/retry",
         ),
     )
 

@@ -195,6 +195,29 @@ async def cancel(run_id: str, served: ServedDep) -> RunAnswer:
     return run_answer(await served.engine.cancel(run_id))
 
 
+@router.post(
+    "/runs/{run_id}/retry",
+    summary="Retry a failed run",
+    status_code=201,
+    responses={
+        201: {"headers": RUN_HEADERS},
+        200: {"model": RunAnswer, "description": "The retry that was started before"},
+        **UNKNOWN_RUN,
+        **problem(409, "The run did not fail"),
+        **problem(429, "Too many runs of this caller are waiting; see `Retry-After`"),
+    },
+)
+async def retry(run_id: str, response: Response, served: ServedDep) -> RunAnswer:
+    """Start the run again at the step that failed, as a new run that takes over the finished steps.
+
+    A run is retried once: asked again, the answer is the same new run. If that one fails, retry it.
+    """
+    run, created = await served.engine.retry(run_id)
+    response.headers.update(_run_headers(run, created=created))
+    response.status_code = 201 if created else 200
+    return run_answer(run)
+
+
 @router.delete(
     "/runs/{run_id}",
     summary="Forget a run",

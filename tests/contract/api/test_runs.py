@@ -10,6 +10,7 @@ import pytest
 from patchkiln.api import stream
 from patchkiln.domain.event import StoredEvent
 from patchkiln.domain.run import Outcome
+from patchkiln.errors import ModelError
 from tests.support.sse import RawStream, frames
 from tests.support.stage import BODY, DIFF, End, StagedServer, note, staged_server
 
@@ -37,6 +38,7 @@ RUN_FIELDS = [
     "error",
     "metadata",
     "caller",
+    "parent_run_id",
     "created_at",
     "started_at",
     "finished_at",
@@ -61,6 +63,7 @@ async def test_a_run_is_created_and_shown_as_json(server: StagedServer) -> None:
         "events": f"/runs/{run['id']}/events",
         "patch": f"/runs/{run['id']}/patch",
         "cancel": f"/runs/{run['id']}/cancel",
+        "retry": f"/runs/{run['id']}/retry",
     }
 
 
@@ -370,6 +373,40 @@ async def test_cancel_ends_the_run_and_does_no_harm_twice(server: StagedServer) 
     assert [answer.status_code for answer in (first, second, third)] == [202, 202, 202]
     assert first.json()["id"] == run_id
     assert third.json()["outcome"] == "cancelled"
+
+
+async def test_a_failed_run_is_retried_once(server: StagedServer) -> None:
+    """201 with a run of its own that names its parent; asked again, 200 with the same run."""
+    failed = await server.start(metadata={"ticket": "A-1"})
+    server.stage.cue(failed, End(error=ModelError("The model answered nothing.")))
+    await server.finished(failed)
+    first = await server.client.post(f"/runs/{failed}/retry")
+    retry = first.json()
+    again = await server.client.post(f"/runs/{failed}/retry")
+    server.stage.cue(retry["id"], End())
+    await server.finished(retry["id"])
+    after = await server.client.post(f"/runs/{failed}/retry")
+    assert [answer.status_code for answer in (first, again, after)] == [201, 200, 200]
+    assert again.headers["idempotent-replay"] == "true"
+    assert first.headers["location"] == f"/runs/{retry['id']}"
+    assert {again.json()["id"], after.json()["id"]} == {retry["id"]}
+    assert (retry["parent_run_id"], retry["metadata"]) == (failed, {"ticket": "A-1"})
+    assert retry["id"] != failed
+    assert after.json()["outcome"] == "changed"
+    assert (await server.client.get(f"/runs/{failed}")).json()["outcome"] == "failed"
+
+
+async def test_what_did_not_fail_is_not_retried(server: StagedServer) -> None:
+    """A run that goes on or has succeeded is a conflict that says what to do; none is a 404."""
+    run_id = await server.start()
+    going_on = await server.client.post(f"/runs/{run_id}/retry")
+    server.stage.cue(run_id, End())
+    await server.finished(run_id)
+    succeeded = await server.client.post(f"/runs/{run_id}/retry")
+    for answer in (going_on, succeeded):
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+        assert answer.json()["remedy"]
+    assert (await server.client.post("/runs/run_no/retry")).status_code == 404
 
 
 async def test_a_finished_run_is_forgotten_and_a_live_one_is_not(server: StagedServer) -> None:
