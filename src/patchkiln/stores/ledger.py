@@ -194,7 +194,7 @@ class Ledger(ABC):
         del self._runs[run_id]
 
     def prune(self, before_ms: int, limit: int) -> bool:
-        """Delete events of the run whose have been kept longest; with the last, what else it has."""
+        """Delete events of the run whose have been kept longest; with the last, all else."""
         with self._savepoint():
             found = self._connection.execute(_OLDEST_KEPT, {"before_ms": before_ms}).scalar()
             if found is None:

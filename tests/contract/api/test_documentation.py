@@ -22,6 +22,7 @@ PATHS = {
     ("get", "/runs/{run_id}/events"),
     ("get", "/runs/{run_id}/patch"),
     ("post", "/runs/{run_id}/cancel"),
+    ("post", "/runs/{run_id}/retry"),
     ("post", "/runs/{run_id}/messages"),
     ("post", "/runs/{run_id}/approve"),
     ("post", "/runs/{run_id}/reject"),
