@@ -19,6 +19,7 @@ from patchkiln.pipeline.steps import STEPS
 from patchkiln.ports.agent import AgentResult, AgentUpdate
 from patchkiln.ports.engine import Engine
 from patchkiln.ports.sandbox import Sandbox
+from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.stores.memory import MemoryStore
 from tests.support.engine import Event, engine_over, events_named, follow, follow_until
 from tests.support.repositories import git, make_repository
@@ -38,11 +39,14 @@ def repository(tmp_path: Path) -> Path:
     return make_repository(tmp_path / "greeting", FILES)
 
 
-@pytest.fixture(params=["memory", "dbos"])
-def open_engine(request: pytest.FixtureRequest, tmp_path: Path, repository: Path) -> OpenEngine:
-    """Return what opens an engine; each opening goes on with what the one before left."""
+@pytest.fixture(params=["memory"])
+async def open_engine(
+    request: pytest.FixtureRequest, tmp_path: Path, repository: Path
+) -> AsyncGenerator[OpenEngine]:
+    """Lend what opens an engine; each opening goes on with what the one before left."""
     store, memory = MemoryStore(), MemoryEngine()
     data_dir = tmp_path / "data"
+    sandboxes = LocalSandboxes(data_dir)
 
     def carrier() -> Engine:
         if request.param == "memory":
@@ -52,12 +56,16 @@ def open_engine(request: pytest.FixtureRequest, tmp_path: Path, repository: Path
     @asynccontextmanager
     async def opened(*agents: ScriptedAgent, **changes: Any) -> AsyncGenerator[RunEngine]:
         allow = (f"file://{repository}",)
-        async with engine_over(
-            data_dir, *agents, allow=allow, store=store, carrier=carrier(), **changes
-        ) as engine:
+        given = {"store": store, "carrier": carrier(), "provider": sandboxes, **changes}
+        async with engine_over(data_dir, *agents, allow=allow, **given) as engine:
             yield engine
 
-    return opened
+    yield opened
+    await sandboxes.close()
+
+
+# What the carriers promise is tested of each (`test_engine_port`); here a few runs are enough.
+over_each_carrier = pytest.mark.parametrize("open_engine", ["memory", "dbos"], indirect=True)
 
 
 def request(repository: Path, **changes: Any) -> RunRequest:
@@ -98,6 +106,7 @@ def check_whole(events: list[Event]) -> None:
         assert len(steps) == len(set(steps)), name
 
 
+@over_each_carrier
 async def test_a_run_goes_on_at_the_step_in_which_the_server_stopped(
     open_engine: OpenEngine, repository: Path
 ) -> None:
@@ -164,6 +173,7 @@ async def until_check_of_result(engine: RunEngine, run: Run) -> None:
                 return
 
 
+@over_each_carrier
 async def test_a_cancel_of_before_the_stop_holds_after_it(
     open_engine: OpenEngine, repository: Path
 ) -> None:
@@ -253,6 +263,7 @@ async def test_a_failed_run_is_retried_at_the_failed_step(
     assert b"+hello" in diff
 
 
+@over_each_carrier
 async def test_a_retry_that_fails_is_retried_in_its_turn(
     open_engine: OpenEngine, repository: Path
 ) -> None:

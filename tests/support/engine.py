@@ -14,6 +14,7 @@ from patchkiln.engines.memory import MemoryEngine
 from patchkiln.pipeline.context import Services
 from patchkiln.ports.agent import Agent
 from patchkiln.ports.engine import Engine
+from patchkiln.ports.sandbox import SandboxProvider
 from patchkiln.ports.store import Store
 from patchkiln.repositories import GitRepositories
 from patchkiln.sandboxes.local.provider import LocalSandboxes
@@ -32,12 +33,18 @@ async def engine_over(
     network_allow: tuple[AllowedAddress, ...] = (),
     store: Store | None = None,
     carrier: Engine | None = None,
+    provider: SandboxProvider | None = None,
     running: int = 4,
     room: int = 100,
     check_timeout_s: float = 60.0,
 ) -> AsyncGenerator[RunEngine]:
-    """Lend an engine whose only agent, ``scripted``, is the given one."""
-    provider = LocalSandboxes(data_dir)
+    """Lend an engine whose only agent, ``scripted``, is the given one.
+
+    A ``provider`` that is given stays open.
+    """
+    own = LocalSandboxes(data_dir) if provider is None else None
+    provider = own or provider
+    assert provider is not None
 
     async def make() -> Agent:
         return agent or ScriptedAgent()
@@ -57,7 +64,8 @@ async def engine_over(
         yield engine
     finally:
         await engine.close()
-        await provider.close()
+        if own is not None:
+            await own.close()
 
 
 async def follow(engine: RunEngine, run: Run, *, after: int = 0) -> list[Event]:

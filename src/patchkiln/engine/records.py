@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from patchkiln.domain.run import Run
-from patchkiln.pipeline.context import MEMORY, WORK
+from patchkiln.pipeline.memory import PATCHES, STATE
 from patchkiln.pipeline.record import StepRecord
 from patchkiln.ports.store import Store
 
@@ -52,7 +52,7 @@ class Records:
 
     async def _take_files(self, parent_id: str) -> None:
         run, store = self.run, self.store
-        for name in (WORK, MEMORY):
+        for name in (*PATCHES, STATE):
             data = await store.kept(parent_id, name)
             if data is not None:
                 await store.keep(run.id, name, data, epoch=run.epoch)

@@ -24,6 +24,7 @@ from patchkiln.domain.run import NETWORK_REFUSED, SANDBOX_REPLACED, Outcome, Run
 from patchkiln.domain.usage import Usage
 from patchkiln.domain.verdict import Judgement
 from patchkiln.errors import CloneError, InvalidRequest
+from patchkiln.pipeline.memory import Kept, kept_of
 from patchkiln.pipeline.patching import apply_patch
 from patchkiln.ports.agent import Agent, Task
 from patchkiln.ports.repository import RepositorySource
@@ -32,10 +33,6 @@ from patchkiln.ports.store import Store
 
 DEFAULT_CHECK_TIMEOUT_S = 600.0
 MAX_ASIDES = 1000
-# The workspace's patch as the agent's last turn left it, by its name in the store.
-WORK = "work"
-# What the agent knew then, by its name in the store.
-MEMORY = "memory"
 T = TypeVar("T")
 
 
@@ -57,9 +54,10 @@ class RunContext:
     """The state of one run between its steps; a field is None until its step has set it.
 
     ``began_at_s`` and ``ends_at_s``, its creation and its limit of time, are of `time.monotonic`.
-    ``sandbox_lost``: the sandbox that was chosen ended with a process that is gone. ``waiting_for``
-    says, for a person, what the step is busy with. ``asides`` holds what is to be told though no
-    step yields it; None says that the steps are over.
+    ``sandbox_lost``: the sandbox that was chosen ended with a process that is gone; ``kept`` is
+    what the agent had kept there, and is in the workspace of the new one. ``waiting_for`` says, for
+    a person, what the step is busy with. ``asides`` holds what is to be told though no step yields
+    it; None says that the steps are over.
     """
 
     run: Run
@@ -68,6 +66,7 @@ class RunContext:
     ends_at_s: float = math.inf
     sandbox_id: str = field(default_factory=new_sandbox_id)
     sandbox_lost: bool = False
+    kept: Kept | None = None
     base_commit: str | None = None
     waiting_for: str = "the step"
     checkout: Checkout | None = None
@@ -161,12 +160,12 @@ class RunContext:
             if not self.sandbox_lost:
                 self.sandbox = await self.fresh_sandbox(sandbox_id=self.sandbox_id)
                 return self.sandbox
+            self.kept = await kept_of(self.run, self.services.store)
             self.sandbox_id = new_sandbox_id()
-            work = await self.services.store.kept(self.run.id, WORK)
             self.sandbox = await self.fresh_sandbox(sandbox_id=self.sandbox_id)
-            if work:
-                await apply_patch(self.sandbox, work)
-            self.asides.put_nowait(_replaced(self.sandbox_id, work))
+            if self.kept is not None and self.kept.patch:
+                await apply_patch(self.sandbox, self.kept.patch)
+            self.asides.put_nowait(_replaced(self.sandbox_id, self.kept))
         return self.sandbox
 
     async def fresh_sandbox(self, *, sandbox_id: str | None = None) -> Sandbox:
@@ -221,13 +220,13 @@ def _refused(refusal: NetworkRefusal) -> StatusUpdate:
     )
 
 
-def _replaced(sandbox_id: str, work: bytes | None) -> StatusUpdate:
-    begun = "with the work of before" if work else "from the base"
+def _replaced(sandbox_id: str, kept: Kept | None) -> StatusUpdate:
+    begun = "from the base" if kept is None else "from the agent's last turn"
     return StatusUpdate(
         event=SANDBOX_REPLACED,
         message=f"The run goes on in a new sandbox, {begun}: its last one ended with the server",
         type=EventType.WARNING,
-        data={"sandbox_id": sandbox_id, "patch_bytes": len(work or b"")},
+        data={"sandbox_id": sandbox_id, "patch_bytes": 0 if kept is None else len(kept.patch)},
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 
 from patchkiln.domain.event import EventType, JsonObject, StatusUpdate
 from patchkiln.domain.patch import ChangeKind, FileChange, Patch, printable
@@ -9,17 +10,20 @@ from patchkiln.domain.run import PATCH_MADE, RUN_BUDGET_EXHAUSTED, RUN_REFUSED, 
 from patchkiln.domain.usage import Usage
 from patchkiln.domain.wording import counted
 from patchkiln.pipeline.context import RunContext, require
+from patchkiln.pipeline.memory import RunMemory
 from patchkiln.pipeline.record import Found
 from patchkiln.pipeline.summary import trouble
 from patchkiln.ports.agent import AgentResult, AgentUpdate
+from patchkiln.ports.sandbox import Sandbox
 
 MAX_LISTED_FILES = 200
 
 
 async def run(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     """Yield what the agent does, and ``patch.made``."""
-    agent = await context.choose_agent()
-    work = agent.implement(context.task, require(context.plan), await context.workspace())
+    agent, sandbox = await context.choose_agent(), await context.workspace()
+    task = replace(context.task, memory=_memory(context, sandbox))
+    work = agent.implement(task, require(context.plan), sandbox)
     with context.waiting("the agent"):
         async with aclosing(work) as items:
             async for item in items:
@@ -44,6 +48,16 @@ async def take_patch(context: RunContext) -> AsyncGenerator[StatusUpdate]:
     for note in patch.notes:
         yield StatusUpdate(event="patch.noted", message=note, type=EventType.WARNING)
     yield _patch_made(run.id, patch)
+
+
+def _memory(context: RunContext, sandbox: Sandbox) -> RunMemory:
+    return RunMemory(
+        run=context.run,
+        store=context.services.store,
+        sandbox=sandbox,
+        commit=require(context.commit),
+        kept=context.kept,
+    )
 
 
 def _told(context: RunContext, update: AgentUpdate) -> StatusUpdate:

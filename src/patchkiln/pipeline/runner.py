@@ -16,8 +16,9 @@ from patchkiln.domain.run import (
     Outcome,
 )
 from patchkiln.errors import BudgetExhausted, InvalidRequest, PatchkilnError, SandboxUnavailable
-from patchkiln.pipeline.context import WORK, RunContext
+from patchkiln.pipeline.context import RunContext
 from patchkiln.pipeline.implementation import take_patch
+from patchkiln.pipeline.memory import kept_of
 from patchkiln.pipeline.record import Ending, StepRecord
 from patchkiln.pipeline.step import Step
 from patchkiln.pipeline.steps import STEPS
@@ -179,4 +180,4 @@ async def _wrap_up(context: RunContext, tell: Tell) -> None:
 async def _work_is_kept(context: RunContext) -> bool:
     store, run_id = context.services.store, context.run.id
     already = await store.get_patch(run_id) is not None
-    return not already and await store.kept(run_id, WORK) is not None
+    return not already and await kept_of(context.run, store) is not None

@@ -13,12 +13,33 @@ from patchkiln.domain.usage import Limits, Usage
 from patchkiln.ports.sandbox import Sandbox
 
 
+class Memory(Protocol):
+    """What an agent keeps of its work, so that it can go on in another process.
+
+    With a ``state`` an earlier process has kept it, and the workspace is as it was then: the agent
+    goes on from there. Agents that begin anew every time need none.
+    """
+
+    @property
+    def state(self) -> bytes | None:
+        """Return what was kept last in an earlier process, None where there is nothing."""
+        ...
+
+    async def keep(self, state: bytes, *, changed: bool) -> None:
+        """Keep a state together with the workspace as it is now.
+
+        ``changed``: the workspace may have changed since the last time. Call it while no tool is
+        under way. What is too large is not kept, and what was kept before stays.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What an agent is given: the prompt and what is known of the repository.
 
     ``baseline`` are the checks on the untouched base. ``model`` is ``provider:name``, None for the
-    server's own.
+    server's own. ``memory`` is for `Agent.implement`.
     """
 
     prompt: str
@@ -27,6 +48,7 @@ class Task:
     limits: Limits
     model: str | None = None
     baseline: tuple[CheckResult, ...] = ()
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,15 @@
 """The agent itself: the port's two methods over one conversation each."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from pydantic_ai import Agent, ModelSettings
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
 from pydantic_ai_harness.compaction import ClampOversizedMessages, ClearToolResults
 
+from patchkiln.agent.builtin.checkpoints import Checkpoints, remembered
 from patchkiln.agent.builtin.clipping import clip
 from patchkiln.agent.builtin.conversation import Conversation, Finished, Retries
 from patchkiln.agent.builtin.meter import Meter
@@ -84,10 +86,16 @@ class BuiltinAgent:
         self, task: Task, plan: Plan, sandbox: Sandbox
     ) -> AsyncGenerator[AgentUpdate | AgentResult]:
         """Let the model work until it is done, a limit is reached or it fails for good."""
-        bench, meter = Workbench(sandbox=sandbox), Meter(limits=task.limits, spent=plan.usage)
-        agent = self._agent(await self._model(task), IMPLEMENTING, meter, tools=True)
+        known, bench = remembered(task.memory), Workbench(sandbox=sandbox)
+        meter = Meter(limits=task.limits, spent=known.spent or plan.usage)
+        if known.answer is not None:
+            yield _result(Finished(text=self._redactor.text(known.answer)), meter)
+            return
+        keeping = [] if task.memory is None else [Checkpoints(task.memory, meter)]
+        agent = self._agent(await self._model(task), IMPLEMENTING, meter, *keeping, tools=True)
         narrator = Narrator(bench.notes, meter, redactor=self._redactor)
-        work = self._talk(agent, bench, meter).run(implementing_prompt(task, plan))
+        talk = self._talk(agent, bench, meter, known.messages)
+        work = talk.run(implementing_prompt(task, plan))
         try:
             async with aclosing(work) as items:
                 async for item in items:
@@ -109,7 +117,12 @@ class BuiltinAgent:
         return await asyncio.to_thread(self._model_for, task.model)
 
     def _agent(
-        self, model: Model, instructions: str, meter: Meter, *, tools: bool = False
+        self,
+        model: Model,
+        instructions: str,
+        meter: Meter,
+        *keeping: Checkpoints,
+        tools: bool = False,
     ) -> Agent[Workbench, str]:
         return Agent(
             model,
@@ -123,11 +136,19 @@ class BuiltinAgent:
                 BoundedArguments(),
                 ClampOversizedMessages[Workbench](max_part_chars=MAX_ANSWER_PART_CHARS),
                 ClearToolResults[Workbench](max_fraction=CONTEXT_SHARE),
+                # Answers pass from the last to the first: what is kept has been counted.
+                *keeping,
                 meter,
             ],
         )
 
-    def _talk(self, agent: Agent[Workbench, str], bench: Workbench, meter: Meter) -> Conversation:
+    def _talk(
+        self,
+        agent: Agent[Workbench, str],
+        bench: Workbench,
+        meter: Meter,
+        history: Sequence[ModelMessage] = (),
+    ) -> Conversation:
         return Conversation(
             agent,
             bench=bench,
@@ -135,6 +156,7 @@ class BuiltinAgent:
             meter=meter,
             retries=self._retries,
             redactor=self._redactor,
+            history=history,
         )
 
 

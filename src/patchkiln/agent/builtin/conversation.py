@@ -72,8 +72,13 @@ class Conversation:
         meter: Meter,
         retries: Retries,
         redactor: Redactor,
+        history: Sequence[ModelMessage] = (),
     ) -> None:
-        """Take the agent, what its tools act on, and the meter that the agent carries."""
+        """Take the agent, what its tools act on, and the meter that the agent carries.
+
+        With a ``history`` the conversation goes on from there, with the tools of its last answer
+        where they have not run.
+        """
         self._agent = agent
         self._bench = bench
         self._workspace = workspace
@@ -81,7 +86,7 @@ class Conversation:
         self._retries = retries
         self._redactor = redactor
         self._ends_s = time.monotonic() + meter.limits.minutes * 60
-        self._history: Sequence[ModelMessage] = ()
+        self._history: Sequence[ModelMessage] = history
 
     async def run(self, prompt: str) -> AsyncGenerator[Item]:
         """Yield what happens while it happens, `Finished` as the last item.
