@@ -1,13 +1,17 @@
 """What every engine promises (`patchkiln.ports.engine.Engine`), over each of them."""
 
 import asyncio
+import sqlite3
+import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from patchkiln.engines.dbos import DbosEngine
 from patchkiln.engines.memory import MemoryEngine
+from patchkiln.errors import StoreError
 from patchkiln.ports.engine import Engine, Journal, Standing, Workflow
 
 NAMES = ("one", "two", "three")
@@ -207,3 +211,88 @@ async def test_closing_twice_does_nothing(engine: Engine) -> None:
     await open_with(engine, Worker().workflow)
     await engine.close()
     await engine.close()
+
+
+async def test_what_another_version_began_waits_for_it(tmp_path: Path) -> None:
+    """DBOS alone outlives an update: a run of other steps is known, and is not carried out."""
+    path = tmp_path / "data" / "engine.db"
+    old, new, again = (DbosEngine(path, version=version) for version in ("wf1", "wf2", "wf1"))
+    first, second, third = Worker(), Worker(), Worker()
+    reached = asyncio.Event()
+
+    async def stall() -> None:
+        reached.set()
+        await hang()
+
+    first.hooks["two"] = stall
+    try:
+        await open_with(old, first.workflow)
+        await old.start("run_1")
+        async with asyncio.timeout(20):
+            await reached.wait()
+        await old.close()
+        await open_with(new, second.workflow)
+        assert await new.standing("run_1") is Standing.OTHER_VERSION
+        await new.start("run_2")
+        await second.end()
+        assert second.did == list(NAMES)
+        await new.close()
+        await open_with(again, third.workflow)
+        await third.end()
+        assert third.did == ["two", "three"]
+    finally:
+        for engine in (old, new, again):
+            await engine.close()
+
+
+async def test_the_database_is_opened_as_a_crash_asks_for(tmp_path: Path) -> None:
+    """For this user's eyes alone, with a log ahead, and with nothing pickled in it."""
+    path = tmp_path / "data" / "engine.db"
+    engine = DbosEngine(path, version="wf1")
+    worker = Worker()
+    try:
+        await open_with(engine, worker.workflow)
+        await engine.start("run_1")
+        await worker.end()
+        await until_over(engine, "run_1")
+        modes = {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    finally:
+        await engine.close()
+    assert modes == {0o600}
+    with closing(sqlite3.connect(path)) as connection:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        kinds = connection.execute(
+            "SELECT DISTINCT serialization FROM workflow_status "
+            "UNION SELECT DISTINCT serialization FROM operation_outputs"
+        ).fetchall()
+    assert mode == "wal"
+    assert kinds == [("portable_json",)]
+
+
+async def test_dbos_says_nothing_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log holds stack traces; what there is to tell, the engine above tells."""
+    engine, worker = DbosEngine(tmp_path / "engine.db", version="wf1"), Worker()
+
+    async def fail() -> None:
+        raise ValueError("a secret detail")
+
+    worker.hooks["one"] = fail
+    try:
+        await open_with(engine, worker.workflow)
+        await engine.start("run_1")
+        async with asyncio.timeout(20):
+            while not worker.did:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+    finally:
+        await engine.close()
+    assert capfd.readouterr() == ("", "")
+    assert "dbos" not in caplog.text
+
+
+async def test_asking_a_closed_engine_is_an_error(tmp_path: Path) -> None:
+    """What cannot be kept is not promised."""
+    engine = DbosEngine(tmp_path / "engine.db", version="wf1")
+    with pytest.raises(StoreError, match="closed"):
+        await engine.start("run_1")

@@ -11,13 +11,13 @@ import pytest
 
 from patchkiln.domain.run import Outcome, Run, RunRequest, RunStatus
 from patchkiln.domain.usage import Limits
-from patchkiln.engine import RunEngine
+from patchkiln.engine import RunEngine, silence
 from patchkiln.engines.dbos import DbosEngine
 from patchkiln.engines.memory import MemoryEngine
 from patchkiln.errors import Conflict, ModelError, NotFound
-from patchkiln.pipeline.steps import STEPS
+from patchkiln.pipeline.steps import STEPS, WORKFLOW_VERSION
 from patchkiln.ports.agent import AgentResult, AgentUpdate
-from patchkiln.ports.engine import Engine
+from patchkiln.ports.engine import Engine, Standing
 from patchkiln.ports.sandbox import Sandbox
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.stores.memory import MemoryStore
@@ -322,3 +322,124 @@ async def test_a_run_that_was_created_and_never_started_is_started(
         assert (await engine.store.get_run(run.id)).status is RunStatus.FINISHED
     check_whole(events)
     assert events[-1]["summary"]["outcome"] == "changed"
+
+
+async def test_stops_in_good_order_are_no_failed_attempts(
+    open_engine: OpenEngine, repository: Path
+) -> None:
+    """However often the server is updated under a run, it is not given up for that."""
+    async with open_engine(ScriptedAgent(write_then_sleep)) as engine:
+        run, _ = await engine.submit(request(repository, checks=()))
+        await follow_until(engine, run, "agent.file_edited")
+    for seen in range(2, 6):
+        async with open_engine(ScriptedAgent(write_then_sleep)) as engine:
+            await until_edited(engine, run, seen)
+    async with open_engine() as engine:
+        events = await follow(engine, run)
+    check_whole(events)
+    assert len(events_named(events, "run.suspended")) == 5
+    assert len(events_named(events, "step.restarted")) == 5
+    assert events[-1]["summary"]["outcome"] == "changed"
+
+
+async def until_edited(engine: RunEngine, run: Run, times: int) -> None:
+    """Wait until the agent has told of so many edits."""
+    seen = 0
+    async with asyncio.timeout(30):
+        async for batch in engine.follow(run.id):
+            seen += sum('"agent.file_edited"' in event.payload for event in batch)
+            if seen >= times:
+                return
+
+
+async def test_who_was_taken_over_tells_nothing_more(
+    open_engine: OpenEngine, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that is stopped and comes back finds its run claimed, and leaves it alone."""
+    async with open_engine(ScriptedAgent(write_then_sleep)) as engine:
+        run, _ = await engine.submit(request(repository))
+        await follow_until(engine, run, "agent.file_edited")
+        taken = await engine.store.claim(run.id)
+        await engine.cancel(run.id)
+        async with asyncio.timeout(20):
+            while run.id in engine._executions:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+        found = await engine.store.get_run(run.id)
+    assert not found.finished
+    assert found.epoch == taken.epoch
+    assert "taken this run over" in caplog.text
+
+
+class StrangeEngine(MemoryEngine):
+    """An engine to which every run is of another version, or was given up."""
+
+    def __init__(self, standing: Standing) -> None:
+        """Take what it says of every run."""
+        super().__init__()
+        self._standing = standing
+
+    async def standing(self, run_id: str) -> Standing:
+        """Return it."""
+        return self._standing
+
+
+async def test_a_run_of_another_version_says_so_and_can_be_cancelled(
+    open_engine: OpenEngine, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once, however often the server starts, and nobody has to wait for ever."""
+    async with open_engine(ScriptedAgent(write_then_sleep)) as engine:
+        run, _ = await engine.submit(request(repository))
+        await follow_until(engine, run, "agent.file_edited")
+    for _ in range(2):
+        async with open_engine(carrier=StrangeEngine(Standing.OTHER_VERSION)) as engine:
+            assert not (await engine.store.get_run(run.id)).finished
+            await engine.store.check()
+    async with open_engine(carrier=StrangeEngine(Standing.OTHER_VERSION)) as engine:
+        cancelled = await engine.cancel(run.id)
+        events = await follow(engine, run)
+    check_whole(events)
+    assert len(events_named(events, "run.stranded")) == 1
+    assert events_named(events, "run.stranded")[0]["data"]["remedy"]
+    assert cancelled.outcome is Outcome.CANCELLED
+    assert f"run {run.id} waits for the version" in caplog.text
+
+
+async def test_a_run_that_was_given_up_ends_failed(
+    open_engine: OpenEngine, repository: Path
+) -> None:
+    """Every run comes to an end, though the engine never brings it there."""
+    async with open_engine(ScriptedAgent(write_then_sleep)) as engine:
+        run, _ = await engine.submit(request(repository))
+        await follow_until(engine, run, "agent.file_edited")
+    async with open_engine(carrier=StrangeEngine(Standing.OVER)) as engine:
+        events = await follow(engine, run)
+    check_whole(events)
+    (failed,) = events_named(events, "run.failed")
+    assert failed["data"]["code"] == "interrupted"
+    assert events[-1]["summary"]["outcome"] == "failed"
+
+
+async def test_silence_is_explained(
+    open_engine: OpenEngine, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that takes long says that it is what the run waits for, again and again."""
+    monkeypatch.setattr(silence, "SILENCE_S", 0.2)
+    async with open_engine() as engine:
+        run, _ = await engine.submit(request(repository, checks=("sleep 1.1",)))
+        events = await follow(engine, run)
+    waiting = events_named(events, "step.waiting")
+    assert {"the check 'sleep 1.1'"} <= {event["data"]["waiting_for"] for event in waiting}
+    in_analysis = [event for event in waiting if event["step"] == "analysis"]
+    assert len(in_analysis) >= 3
+    silent = [event["data"]["silent_s"] for event in in_analysis]
+    assert silent == sorted(silent)
+    assert silent[-1] - silent[0] > 0.3
+    # Of the check alone, not of the run.
+    assert silent[0] < 0.4
+    check_whole(events)
+
+
+def test_steps_and_version_belong_together() -> None:
+    """A change of the steps strands runs that are under way, unless the version tells."""
+    steps = ["init", "validation", "clone", "analysis", "planning", "implementation", "complete"]
+    assert (WORKFLOW_VERSION, [step.name for step in STEPS]) == ("wf1", steps)

@@ -67,7 +67,7 @@ class RunExecution:
         """Append an update to the log, then show it to the followers; a milestone but once."""
         run = self._run
         stored = await self._store.append(run.id, [update], epoch=run.epoch)
-        self._silence.broken()
+        self._silence.broken_by(update)
         if stored[-1].seq > self._last_seq:
             self._last_seq = stored[-1].seq
             self._metrics.told(run.id, update)
