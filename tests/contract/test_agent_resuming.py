@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 import pytest
 
 from patchkiln.agent.builtin import BuiltinAgent
-from patchkiln.domain.run import Run, RunRequest
+from patchkiln.domain.run import RUN_CANCEL_REQUESTED, Run, RunRequest
 from patchkiln.engine import RunEngine
 from patchkiln.engines.memory import MemoryEngine
 from patchkiln.models import Models
 from patchkiln.stores.memory import MemoryStore
 from tests.support.engine import Event, engine_over, events_named, follow, follow_until
 from tests.support.repositories import make_repository
+from tests.support.runs import said
 from tests.support.scripted_model import Call, Calls, Fail, Hang, Say, ScriptedModel, Turn
 
 Begin: TypeAlias = Callable[[Sequence[Turn]], AbstractAsyncContextManager["Server"]]
@@ -159,8 +160,7 @@ async def test_a_cancel_after_the_stop_keeps_what_the_agent_had_done(
     async with begin([WRITE, Hang(DONE)]) as server:
         run = await start(server, tmp_path)
         await until_asked(server, 2)
-        server.engine._executions.clear()
-        await server.engine.cancel(run.id)
+        await server.engine.store.append(run.id, [said(RUN_CANCEL_REQUESTED)])
     async with begin([]) as server:
         events = await follow(server.engine, run)
         diff = await server.engine.store.get_patch(run.id)

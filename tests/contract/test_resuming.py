@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from patchkiln.domain.run import Outcome, Run, RunRequest, RunStatus
+from patchkiln.domain.run import RUN_CANCEL_REQUESTED, Outcome, Run, RunRequest, RunStatus
 from patchkiln.domain.usage import Limits
 from patchkiln.engine import RunEngine, silence
 from patchkiln.engines.dbos import DbosEngine
@@ -23,6 +23,7 @@ from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.stores.memory import MemoryStore
 from tests.support.engine import Event, engine_over, events_named, follow, follow_until
 from tests.support.repositories import git, make_repository
+from tests.support.runs import CREATED, said
 from tests.support.scripted_agent import DONE, ScriptedAgent, write_hello
 
 OpenEngine: TypeAlias = Callable[..., AbstractAsyncContextManager[RunEngine]]
@@ -124,7 +125,7 @@ async def test_a_run_goes_on_at_the_step_in_which_the_server_stopped(
     ]
     (suspended,) = events_named(events, "run.suspended")
     (restarted,) = events_named(events, "step.restarted")
-    begun = events[restarted["data"]["supersedes_from_seq"] - 1]
+    begun = events[int(restarted["data"]["supersedes_from_seq"]) - 1]
     assert (begun["event"], begun["step"]) == ("step.started", "implementation")
     assert restarted["data"]["step"] == "implementation"
     assert suspended["seq"] < restarted["seq"]
@@ -182,8 +183,7 @@ async def test_a_cancel_of_before_the_stop_holds_after_it(
         run, _ = await engine.submit(request(repository))
         await follow_until(engine, run, "agent.file_edited")
         # Asked for in the log, and not yet heeded: the process dies in between.
-        engine._executions.clear()
-        await engine.cancel(run.id)
+        await engine.store.append(run.id, [said(RUN_CANCEL_REQUESTED)])
     async with open_engine() as engine:
         events = await follow(engine, run)
         assert (await engine.store.get_run(run.id)).outcome is Outcome.CANCELLED
@@ -316,7 +316,7 @@ async def test_a_run_that_was_created_and_never_started_is_started(
     """A process may die between the creation and the start; the next one sees to it."""
     async with open_engine() as engine:
         run = Run.new(request(repository))
-        await engine.store.create_run(run, await engine._created(run))
+        await engine.store.create_run(run, CREATED)
     async with open_engine() as engine:
         events = await follow(engine, run)
         assert (await engine.store.get_run(run.id)).status is RunStatus.FINISHED
@@ -362,7 +362,7 @@ async def test_who_was_taken_over_tells_nothing_more(
         taken = await engine.store.claim(run.id)
         await engine.cancel(run.id)
         async with asyncio.timeout(20):
-            while run.id in engine._executions:  # noqa: ASYNC110 - it has no event
+            while run.id in engine.metrics.running:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
         found = await engine.store.get_run(run.id)
     assert not found.finished

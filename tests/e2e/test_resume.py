@@ -120,7 +120,7 @@ def test_runs_killed_in_every_step_go_on_in_the_next_server(
         check_whole(events)
         restarts = [event for event in events if event["event"] == "step.restarted"]
         assert [event["data"]["step"] for event in restarts] == [place.partition(":")[0]]
-        begun = events[restarts[0]["data"]["supersedes_from_seq"] - 1]
+        begun = events[int(restarts[0]["data"]["supersedes_from_seq"]) - 1]
         assert (begun["event"], begun["step"]) == ("step.started", restarts[0]["step"])
         summary = events[-1]["summary"]
         assert (summary["outcome"], summary["verdict"]) == ("changed", "verified"), place

@@ -24,6 +24,8 @@ from patchkiln.settings import Settings
 
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
+STARTED_POLL_S = 0.01
+FIRST_ANSWERS_S = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +147,10 @@ async def _prepare(settings: Settings, engine: RunEngine, server: Server) -> Non
 
     A server that could not carry out a run stops. Raises `StoreError`.
     """
+    while not server.started:  # noqa: ASYNC110 - uvicorn has but this flag
+        await asyncio.sleep(STARTED_POLL_S)
+    # Whoever waited for the server is answered before an import of half a second begins.
+    await asyncio.sleep(FIRST_ANSWERS_S)
     try:
         await engine.open(await durable_engine(settings))
     except StoreError:

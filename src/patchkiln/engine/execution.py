@@ -283,10 +283,10 @@ class RunExecution:
 
 
 def _taken_over(parent_id: str, taken: Mapping[str, str]) -> StatusUpdate:
-    clone = StepRecord.read(taken["clone"]).found if "clone" in taken else {}
+    commit = StepRecord.read(taken["clone"]).found["commit"] if "clone" in taken else None
     return StatusUpdate(
         event=STEPS_TAKEN_OVER,
         message=f"Taken over from {parent_id}: {', '.join(taken) or 'no step'}",
-        data={"parent_run_id": parent_id, "steps": list(taken), "commit": clone.get("commit")},
+        data={"parent_run_id": parent_id, "steps": list(taken), "commit": commit},
         key=STEPS_TAKEN_OVER,
     )

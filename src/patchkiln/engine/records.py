@@ -27,7 +27,7 @@ class Records:
         """Return what the journal is to hold of a text."""
         if len(text) <= MAX_JOURNALED_CHARS:
             return text
-        kept = f"step.{name}"
+        kept = f"step-{name}"
         await self.store.keep(self.run.id, kept, text.encode(), epoch=self.run.epoch)
         return json.dumps({"kept": kept})
 

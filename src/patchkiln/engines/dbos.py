@@ -32,6 +32,7 @@ MAX_EXECUTIONS = 50
 RETENTION_S = 30 * 24 * 3600
 # What the listener waits for is not used here; it is asked often enough to let a stop be quick.
 LISTENER_POLL_S = 0.25
+RECOVERY_POLL_S = 0.2
 MAX_DELETED_AT_ONCE = 1000
 UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
 
@@ -176,7 +177,9 @@ class DbosEngine:
             "notification_listener_polling_interval_sec": LISTENER_POLL_S,
         }
         _OPEN.append(self)
-        DBOS(config=config)
+        queue = DBOS(config=config)._registry.get_internal_queue()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - there is no setting for it
+        # What a crash cut off goes on through this queue, which is looked at once a second else.
+        queue._polling_interval_sec = RECOVERY_POLL_S  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above
         DBOS.launch()
 
     async def _call(self, coroutine: Coroutine[Any, Any, Result]) -> Result:

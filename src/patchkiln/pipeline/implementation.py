@@ -131,7 +131,15 @@ def found(context: RunContext) -> JsonObject:
 async def restore(context: RunContext, found: Found) -> None:
     """Put back what `found` returned, and the patch."""
     diff = await context.services.store.get_patch(context.run.id)
-    changes = tuple(
-        FileChange(**{**change, "kind": ChangeKind(change["kind"])}) for change in found["changes"]
-    )
+    changes = tuple(_change_of(change) for change in found["changes"])
     context.patch, context.patch_kept = Patch(diff=diff or b"", changes=changes), True
+
+
+def _change_of(data: Found) -> FileChange:
+    return FileChange(
+        path=data["path"],
+        kind=ChangeKind(data["kind"]),
+        added=data["added"],
+        removed=data["removed"],
+        old_path=data["old_path"],
+    )

@@ -13,8 +13,8 @@ from patchkiln.ports.sandbox import Sandbox
 from patchkiln.ports.store import Store
 
 # The names under which the store has them.
-STATE = "agent.state"
-PATCHES = ("agent.patch.0", "agent.patch.1")
+STATE = "agent-state"
+PATCHES = ("agent-patch-0", "agent-patch-1")
 MAX_STATE_BYTES = 16 << 20
 MAX_PATCH_BYTES = 16 << 20
 

@@ -1,7 +1,7 @@
 """What is kept of a finished step, so that a later process can go on after it.
 
-A record is JSON text, ASCII alone. Every field is named in `codec`'s manner: no change of a class
-changes unnoticed what an earlier process has kept.
+A record is JSON text, ASCII alone. Every field is named here: no change of a class changes
+unnoticed what an earlier process has kept.
 """
 
 import json
@@ -86,4 +86,12 @@ def _update_json(update: StatusUpdate) -> dict[str, JsonValue]:
 
 
 def _update_of(data: dict[str, Any]) -> StatusUpdate:
-    return StatusUpdate(**{**data, "type": EventType(data["type"])})
+    return StatusUpdate(
+        event=data["event"],
+        message=data["message"],
+        type=EventType(data["type"]),
+        step=data["step"],
+        progress=data["progress"],
+        data=data["data"],
+        key=data["key"],
+    )
