@@ -26,6 +26,7 @@ from tests.support.repositories import git, make_repository
 from tests.support.runs import CREATED, said
 from tests.support.scripted_agent import DONE, ScriptedAgent, write_hello
 
+MILESTONES = {"step.completed", "patch.made", "verdict.reached", "run.finished"}
 OpenEngine: TypeAlias = Callable[..., AbstractAsyncContextManager[RunEngine]]
 
 FILES: dict[str, bytes | str] = {
@@ -102,6 +103,12 @@ def check_whole(events: list[Event]) -> None:
     assert events[-1]["type"] == "summary"
     for name in ("run.started", "patch.made", "verdict.reached", "run.finished"):
         assert len(events_named(events, name)) <= 1, name
+    for restarted in (event for event in events if event["event"] == "step.restarted"):
+        # What counts no more holds no milestone.
+        begun = int(restarted["data"]["supersedes_from_seq"])
+        assert MILESTONES.isdisjoint(
+            event["event"] for event in events[begun : restarted["seq"] - 1]
+        )
     for name in ("step.started", "step.completed"):
         steps = [event["step"] for event in events_named(events, name)]
         assert len(steps) == len(set(steps)), name

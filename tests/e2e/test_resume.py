@@ -24,6 +24,7 @@ from tests.support.server_process import (
 
 FILES = {"app.py": "try:\n    x = 1\nexcept:\n    x = 2\n", "test_app.py": "def test(): pass\n"}
 PLACES = [f"{step.name}:{side}" for step in STEPS for side in ("begin", "end")]
+MILESTONES = {"step.completed", "patch.made", "verdict.reached", "run.finished"}
 ONCE = ("run.created", "run.started", "patch.made", "verdict.reached", "run.finished")
 
 
@@ -87,6 +88,12 @@ def check_whole(events: list[dict[str, Any]]) -> None:
     assert [event["type"] for event in events].count("summary") == 1
     assert events[-1]["type"] == "summary"
     assert [names.count(name) for name in ONCE] == [1] * len(ONCE)
+    for restarted in (event for event in events if event["event"] == "step.restarted"):
+        # What counts no more holds no milestone.
+        begun = int(restarted["data"]["supersedes_from_seq"])
+        assert MILESTONES.isdisjoint(
+            event["event"] for event in events[begun : restarted["seq"] - 1]
+        )
     for name in ("step.started", "step.completed"):
         steps = [event["step"] for event in events if event["event"] == name]
         assert steps == [step.name for step in STEPS]
