@@ -11,7 +11,7 @@ import pytest
 
 from patchkiln.domain.run import RUN_CANCEL_REQUESTED, Outcome, Run, RunRequest, RunStatus
 from patchkiln.domain.usage import Limits
-from patchkiln.engine import RunEngine, silence
+from patchkiln.engine import RunEngine, records, silence
 from patchkiln.engines.dbos import DbosEngine
 from patchkiln.engines.memory import MemoryEngine
 from patchkiln.errors import Conflict, ModelError, NotFound
@@ -302,6 +302,43 @@ async def test_a_retry_goes_on_though_its_parent_is_deleted(
         events = await follow(engine, retry)
     check_whole(events)
     assert events[-1]["summary"]["outcome"] == "changed"
+
+
+async def test_a_retry_of_what_is_half_forgotten_begins_anew(
+    open_engine: OpenEngine, repository: Path
+) -> None:
+    """Once the events and the patch of a run are forgotten, its steps are too."""
+    async with open_engine(ScriptedAgent(fail)) as engine:
+        run, _ = await engine.submit(request(repository, checks=()))
+        await follow(engine, run)
+        assert await engine.store.prune(ended_before_ms=10**15, limit=5)
+    async with open_engine() as engine:
+        retry, _ = await engine.retry(run.id)
+        events = await follow(engine, retry)
+    check_whole(events)
+    assert events_named(events, "steps.taken_over")[0]["data"]["steps"] == []
+    assert len(events_named(events, "step.completed")) == len(STEPS)
+    assert events[-1]["summary"]["outcome"] == "changed"
+
+
+async def test_a_large_record_is_kept_beside_the_journal(
+    open_engine: OpenEngine, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too large for the engine comes back from the store, for a retry too."""
+    monkeypatch.setattr(records, "MAX_JOURNALED_CHARS", 300)
+    async with open_engine(ScriptedAgent(fail)) as engine:
+        run, _ = await engine.submit(request(repository))
+        await follow(engine, run)
+        assert await engine.store.kept(run.id, "step-analysis")
+    async with open_engine(ScriptedAgent(write_then_sleep)) as engine:
+        retry, _ = await engine.retry(run.id)
+        await follow_until(engine, retry, "agent.file_edited")
+    async with open_engine() as engine:
+        events = await follow(engine, retry)
+    check_whole(events)
+    assert "analysis" in events_named(events, "steps.taken_over")[0]["data"]["steps"]
+    assert len(events[-1]["summary"]["checks"]["base"]) == 1
+    assert events[-1]["summary"]["verdict"] == "verified"
 
 
 async def test_only_what_failed_is_retried(open_engine: OpenEngine, repository: Path) -> None:

@@ -1,10 +1,11 @@
 """The records of a run's steps: where they are kept, and how a retry takes them over."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from patchkiln.domain.run import Run
+from patchkiln.errors import StoreError
 from patchkiln.pipeline.memory import PATCHES, STATE
 from patchkiln.pipeline.record import StepRecord
 from patchkiln.ports.store import Store
@@ -12,8 +13,6 @@ from patchkiln.ports.store import Store
 # An engine's journal is for small texts; a larger record goes into the store.
 MAX_JOURNALED_CHARS = 64_000
 TAKE_OVER = "take_over"
-
-FinishedSteps = Callable[[str], Awaitable[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +37,12 @@ class Records:
     async def take_over(self, parent_id: str, finished: Mapping[str, str]) -> str:
         """Make the finished steps of another run this one's; return their records by name.
 
-        What the records say of that run, its patch among it, they say of this one from now on.
+        What the records say of that run, its patch among it, they say of this one from now on. Of
+        a run that ended so long ago that its events are forgotten there is nothing to take.
         """
+        first = await self.store.events(parent_id, after=0, limit=1)
+        if not first or first[0].seq > 1:
+            return "{}"
         texts = {name: await self._read(parent_id, text) for name, text in finished.items()}
         texts = {**json.loads(texts.pop(TAKE_OVER, "{}")), **texts}
         taken = {
@@ -65,4 +68,6 @@ class Records:
         if kept is None:
             return journaled
         data = await self.store.kept(run_id, kept)
-        return "{}" if data is None else data.decode()
+        if data is None:
+            raise StoreError("The record of a finished step is gone.")
+        return data.decode()
