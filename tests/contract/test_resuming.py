@@ -15,6 +15,7 @@ from patchkiln.engine import RunEngine, records, silence
 from patchkiln.engines.dbos import DbosEngine
 from patchkiln.engines.memory import MemoryEngine
 from patchkiln.errors import Conflict, ModelError, NotFound
+from patchkiln.pipeline import runner
 from patchkiln.pipeline.steps import STEPS, WORKFLOW_VERSION
 from patchkiln.ports.agent import AgentResult, AgentUpdate
 from patchkiln.ports.engine import Engine, Standing
@@ -460,6 +461,24 @@ async def test_a_run_that_was_given_up_ends_failed(
     check_whole(events)
     (failed,) = events_named(events, "run.failed")
     assert failed["data"]["code"] == "interrupted"
+    assert events[-1]["summary"]["outcome"] == "failed"
+
+
+async def test_a_fault_of_the_engine_itself_ends_the_run(
+    open_engine: OpenEngine, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What breaks outside of every step is told as a failure, and the run does not hang."""
+
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("a secret detail")
+
+    monkeypatch.setattr(runner, "complete", broken)
+    async with open_engine() as engine:
+        run, _ = await engine.submit(request(repository, checks=()))
+        events = await follow(engine, run)
+    check_whole(events)
+    assert "a secret detail" not in json.dumps(events)
+    assert events_named(events, "run.failed")
     assert events[-1]["summary"]["outcome"] == "failed"
 
 

@@ -319,9 +319,6 @@ class RunEngine:
         except (StoreError, RunTakenOver) as error:
             logger.error("run %s could not be told to its end: %s", run_id, error)  # noqa: TRY400 - the store's own fault, a trace tells no more
             raise
-        except Exception as error:
-            log_unforeseen(error, run_id)
-            raise
         finally:
             self._forget(run_id)
 
@@ -330,7 +327,13 @@ class RunEngine:
             run, self._services, self._opened_engine, feeds=self._feeds, metrics=self.metrics
         )
         self._executions[run.id] = execution
-        await execution.main(journal, self._slots)
+        try:
+            await execution.main(journal, self._slots)
+        except PatchkilnError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the run's boundary: it must come to an end
+            log_unforeseen(error, run.id)
+            await self._end(run, PatchkilnError("The server failed in an unforeseen way."))
 
     async def _end(self, run: Run, error: PatchkilnError) -> None:
         """End a run that nobody carries out any more."""
@@ -352,8 +355,9 @@ class RunEngine:
 
     async def _tell(self, run: Run, update: StatusUpdate, *, epoch: int | None = None) -> None:
         (stored,) = await self.store.append(run.id, [update], epoch=epoch)
-        self.metrics.told(run.id, update)
-        self._feeds.publish(run.id, [stored])
+        if stored.seq > run.last_seq:
+            self.metrics.told(run.id, update)
+            self._feeds.publish(run.id, [stored])
 
     def _forget(self, run_id: str) -> None:
         self.metrics.ended(run_id)
