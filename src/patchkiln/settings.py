@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None,
         description="`sqlite:///PATH`, or `postgresql://USER:PASSWORD@HOST/DATABASE` (version 15 "
-        "or newer); unset: a file in the data directory.",
+        "or newer), which one server at a time uses; unset: a file in the data directory.",
     )
     model: str | None = Field(default=None, description="`provider:name` for the builtin agent.")
     model_base_url: str | None = Field(
