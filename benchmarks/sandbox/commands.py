@@ -10,8 +10,8 @@ from benchmarks.sandbox.timing import Action, Measure, interleave, print_table, 
 from patchkiln.domain.repository import Checkout
 from patchkiln.ports.execution import capture
 from patchkiln.ports.sandbox import Sandbox, SandboxSpec, new_sandbox_id
-from patchkiln.sandboxes.local.blanks import POOL_SIZE
 from patchkiln.sandboxes.local.provider import LocalSandboxes
+from patchkiln.sandboxes.local.zygote.blanks import POOL_SIZE
 
 FILES = 50_000
 PLAIN = "plain subprocess"

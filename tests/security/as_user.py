@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from patchkiln.sandboxes.local import syscalls
+from patchkiln.sandboxes.local.box import syscalls
 from tests.security import conditions
 
 USER_ID = 54321

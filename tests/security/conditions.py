@@ -10,7 +10,8 @@ import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from patchkiln.sandboxes.local import hostmounts, syscalls
+from patchkiln.sandboxes.local.box import syscalls
+from patchkiln.sandboxes.local.zygote import hostmounts
 
 # What Docker and Podman hide of a container's /proc (runtime-spec, maskedPaths), and close.
 _MASKED_FILES = ("kcore", "keys", "timer_list", "sched_debug")
@@ -134,7 +135,7 @@ def filter_as_podman() -> None:
 
 def filter_as_advised() -> None:
     """Install Docker's default profile with the changes that the remedy names."""
-    from patchkiln.sandboxes.local.diagnosis import DOCKER_CALLS  # noqa: PLC0415 - read late, as it is only here
+    from patchkiln.sandboxes.local.selftest.diagnosis import DOCKER_CALLS  # noqa: PLC0415 - read late, as it is only here
 
     allowed = frozenset(DOCKER_CALLS)
     refused = _DOCKER_REFUSES - allowed

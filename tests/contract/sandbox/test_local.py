@@ -13,10 +13,11 @@ import pytest_asyncio
 
 from patchkiln.errors import SandboxLost, SandboxNotFound, SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec, new_sandbox_id
-from patchkiln.sandboxes.local import household, syscalls, zygote_process
-from patchkiln.sandboxes.local.blanks import POOL_SIZE
+from patchkiln.sandboxes.local import household, zygote_process
+from patchkiln.sandboxes.local.box import syscalls
 from patchkiln.sandboxes.local.provider import LocalSandboxes
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
+from patchkiln.sandboxes.local.zygote.blanks import POOL_SIZE
 from tests.contract.sandbox.making import checkout_at, make, run, text
 
 # Changes a tree at random, by a seed: files, directories, links and pipes take each other's place.

@@ -8,7 +8,7 @@ import pytest
 from patchkiln.errors import SandboxLost, SandboxNotFound, SandboxPaused
 from patchkiln.ports.execution import ExitReason
 from patchkiln.ports.sandbox import Capability, Sandbox, SandboxLimits, SandboxProvider
-from patchkiln.sandboxes.local import execution
+from patchkiln.sandboxes.local.commands import execution
 from tests.contract.sandbox.making import lacks, make, sh, text
 from tests.contract.sandbox.test_lifetime import CALLS
 

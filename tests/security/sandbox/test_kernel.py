@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patchkiln.sandboxes.local import seccomp
+from patchkiln.sandboxes.local.box import seccomp
 from tests.security.machine import Box, processes_in
 
 MACHINE = os.uname().machine

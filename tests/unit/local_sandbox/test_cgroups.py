@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from patchkiln.sandboxes.local import syscalls
-from patchkiln.sandboxes.local.cgroups import Cgroups
-from patchkiln.sandboxes.local.hierarchies import (
+from patchkiln.sandboxes.local.box import syscalls
+from patchkiln.sandboxes.local.box.plan import LimitsPlan
+from patchkiln.sandboxes.local.zygote.cgroups import Cgroups
+from patchkiln.sandboxes.local.zygote.hierarchies import (
     CgroupMount,
     find_place,
     parse_membership,
     parse_mounts,
 )
-from patchkiln.sandboxes.local.plan import LimitsPlan
 
 LIMITS: LimitsPlan = {
     "memory_bytes": 1 << 28,

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from patchkiln.sandboxes.local.diagnosis import (
+from patchkiln.sandboxes.local.selftest.diagnosis import (
     Diagnosis,
     explain,
     explain_machine,
     explain_overlay,
     is_shortage,
 )
-from patchkiln.sandboxes.local.facts import (
+from patchkiln.sandboxes.local.selftest.facts import (
     APPARMOR_RESTRICTION,
     MAX_USER_NAMESPACES,
     UNPRIVILEGED_CLONE,

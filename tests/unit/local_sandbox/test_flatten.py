@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from patchkiln.sandboxes.local import flatten
-from patchkiln.sandboxes.local.layers import AREAS
+from patchkiln.sandboxes.local.zygote import flatten
+from patchkiln.sandboxes.local.zygote.layers import AREAS
 
 
 def test_a_directory_hides_what_a_file_below_it_hid(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from patchkiln.sandboxes.local.outputs import Kept
+from patchkiln.sandboxes.local.commands.outputs import Kept
 
 
 def test_what_is_kept_comes_back_in_order() -> None:

@@ -12,15 +12,16 @@ import pytest
 from patchkiln.errors import SandboxLost
 from patchkiln.ports import sandbox as port
 from patchkiln.ports.sandbox import IsolationLevel, SandboxSpec
-from patchkiln.sandboxes.local import layout, zygote_process
-from patchkiln.sandboxes.local.facts import MachineFacts
+from patchkiln.sandboxes.local import zygote_process
+from patchkiln.sandboxes.local.box import layout
 from patchkiln.sandboxes.local.gate import Gate
 from patchkiln.sandboxes.local.generation import Origin
 from patchkiln.sandboxes.local.listing import parse_entries, parse_entry, parse_path
 from patchkiln.sandboxes.local.planning import plan_box
-from patchkiln.sandboxes.local.selftest import Observation, judge
-from patchkiln.sandboxes.local.toolchain import build_toolchain
-from patchkiln.sandboxes.local.tools import Tools, may_be_lent
+from patchkiln.sandboxes.local.selftest.examination import Observation, judge
+from patchkiln.sandboxes.local.selftest.facts import MachineFacts
+from patchkiln.sandboxes.local.selftest.toolchain import build_toolchain
+from patchkiln.sandboxes.local.selftest.tools import Tools, may_be_lent
 
 GOOD = {
     "Uid:": "1000",
@@ -218,7 +219,7 @@ def test_the_zygote_loads_little() -> None:
     """It starts bare and stays small: no event loop, no packages, nothing that it does not use."""
     program = (
         "import json, sys; sys.path.append(sys.argv[1]); "
-        "import patchkiln.sandboxes.local.zygote; print(json.dumps(sorted(sys.modules)))"
+        "import patchkiln.sandboxes.local.zygote.main; print(json.dumps(sorted(sys.modules)))"
     )
     source = str(Path(zygote_process.__file__).parents[3])
     done = subprocess.run(

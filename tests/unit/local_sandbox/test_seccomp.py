@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from patchkiln.sandboxes.local.seccomp import (
+from patchkiln.sandboxes.local.box.seccomp import (
     ABSENT,
     ALLOW,
     DENIED,

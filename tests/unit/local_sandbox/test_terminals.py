@@ -13,7 +13,7 @@ import pytest
 from patchkiln.errors import SandboxLost
 from patchkiln.ports.execution import TerminalSize
 from patchkiln.sandboxes.local.channel import Channel
-from patchkiln.sandboxes.local.terminals import Terminals
+from patchkiln.sandboxes.local.commands.terminals import Terminals
 
 
 def descriptors() -> set[str]:

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypedDict
 
-from patchkiln.sandboxes.local import hardening, init, loopback, syscalls, wire
-from patchkiln.sandboxes.local.layout import HOME, HOST_GID, HOST_UID, WORKSPACE
-from patchkiln.sandboxes.local.plan import LimitsPlan, MountPlan, SitePlan
+from patchkiln.sandboxes.local.box import hardening, init, loopback, syscalls, wire
+from patchkiln.sandboxes.local.box.layout import HOME, HOST_GID, HOST_UID, WORKSPACE
+from patchkiln.sandboxes.local.box.plan import LimitsPlan, MountPlan, SitePlan
 from patchkiln.sandboxes.network.places import Place, open_place
 
 LINE = "/opt/patchkiln/line"

@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from patchkiln.sandboxes.local.layout import HOME, HOST_GID, HOST_UID, USER
-from patchkiln.sandboxes.local.template import ETC_DIRECTORIES, ETC_FILES, ETC_TEXTS, SYSTEM
+from patchkiln.sandboxes.local.box.layout import HOME, HOST_GID, HOST_UID, USER
+from patchkiln.sandboxes.local.zygote.template import ETC_DIRECTORIES, ETC_FILES, ETC_TEXTS, SYSTEM
 
 _REPOSITORY = "localhost/patchkiln"
 _KEY_CHARS = 16

@@ -11,8 +11,9 @@ import socket
 from pathlib import Path
 
 from patchkiln.sandboxes.container.agent import LINE_NAME, AgentPlan
-from patchkiln.sandboxes.local import pipes, wire
+from patchkiln.sandboxes.local.box import wire
 from patchkiln.sandboxes.local.channel import Reply, parse_reply
+from patchkiln.sandboxes.local.commands import pipes
 
 START_S = 30.0
 _DIRECTORY_MODE = 0o755

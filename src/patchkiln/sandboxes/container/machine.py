@@ -8,8 +8,8 @@ from typing import Any
 from patchkiln.domain.network import NetworkPolicy
 from patchkiln.ports.sandbox import HOME, WORKSPACE, HostMount, SandboxLimits
 from patchkiln.sandboxes.container.agent import LINE, PROGRAM, SOURCE
-from patchkiln.sandboxes.local.layout import BASE, HOSTNAME
-from patchkiln.sandboxes.local.plan import SitePlan
+from patchkiln.sandboxes.local.box.layout import BASE, HOSTNAME
+from patchkiln.sandboxes.local.box.plan import SitePlan
 from patchkiln.sandboxes.network.places import LOOPBACK
 
 # What the way down to an ordinary user takes; PID 1 gives up all of them before it serves.

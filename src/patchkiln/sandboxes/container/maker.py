@@ -17,10 +17,10 @@ from patchkiln.sandboxes.container.lines import Doorway, NoAnswer
 from patchkiln.sandboxes.container.machine import Ground, Machine, describe
 from patchkiln.sandboxes.container.orphans import labels
 from patchkiln.sandboxes.container.sandbox import Behind, ContainerSandbox, Workshop, container_name
-from patchkiln.sandboxes.local import wire
+from patchkiln.sandboxes.local.box import wire
+from patchkiln.sandboxes.local.box.plan import MountPlan
 from patchkiln.sandboxes.local.channel import Channel
 from patchkiln.sandboxes.local.network import BoxSockets, literal_addresses
-from patchkiln.sandboxes.local.plan import MountPlan
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_limits
 from patchkiln.sandboxes.network.authority import Authority
 from patchkiln.sandboxes.network.sandbox_network import SandboxNetwork, places_of

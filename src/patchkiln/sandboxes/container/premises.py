@@ -10,9 +10,9 @@ from patchkiln.sandboxes.container.host import Host, look
 from patchkiln.sandboxes.container.image import build_image, system_mounts
 from patchkiln.sandboxes.container.machine import Ground
 from patchkiln.sandboxes.container.source import copy_source
+from patchkiln.sandboxes.local.box.layout import OPT_PYTHON, OPT_TOOLCHAIN
 from patchkiln.sandboxes.local.environment import environment
-from patchkiln.sandboxes.local.layout import OPT_PYTHON, OPT_TOOLCHAIN
-from patchkiln.sandboxes.local.tools import choose_tools, own_python
+from patchkiln.sandboxes.local.selftest.tools import choose_tools, own_python
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ from patchkiln.sandboxes.container.orphans import remove_orphans
 from patchkiln.sandboxes.container.premises import Premises, Wishes, lend_tools, prepare
 from patchkiln.sandboxes.container.sandbox import ContainerSandbox
 from patchkiln.sandboxes.container.yard import Yard
-from patchkiln.sandboxes.local.diagnosis import explain_machine
 from patchkiln.sandboxes.local.planning import settle_places
-from patchkiln.sandboxes.local.selftest import probe
+from patchkiln.sandboxes.local.selftest.diagnosis import explain_machine
+from patchkiln.sandboxes.local.selftest.examination import probe
 
 _PLACE = Path("sandboxes", "container")
 _CAPABILITIES = frozenset(

@@ -11,8 +11,8 @@ from patchkiln.ports.execution import capture
 from patchkiln.ports.sandbox import SandboxMetrics, SandboxSpec, Snapshot
 from patchkiln.sandboxes.container.engine import Engine, EngineError
 from patchkiln.sandboxes.container.machine import DISKS, Ground
+from patchkiln.sandboxes.local.box.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.channel import Channel
-from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.lined import LinedSandbox
 from patchkiln.sandboxes.network.sandbox_network import SandboxNetwork
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from patchkiln.ports.execution import capture
 from patchkiln.ports.sandbox import Isolation, IsolationLevel, Sandbox
 from patchkiln.sandboxes.container.host import Host
-from patchkiln.sandboxes.local.layout import HOST_UID
+from patchkiln.sandboxes.local.box.layout import HOST_UID
 
 _TIMEOUT_S = 20.0
 _NO_CAPABILITIES = "0" * 16

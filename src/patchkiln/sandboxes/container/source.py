@@ -10,9 +10,16 @@ from py_compile import compile as compile_module
 
 # In a container, these are the whole of the product.
 _AGENT = "patchkiln.sandboxes.container"
-_SERVING = "patchkiln.sandboxes.local"
+_SERVING = "patchkiln.sandboxes.local.box"
 _NETWORK = "patchkiln.sandboxes.network"
-_PACKAGES = ("patchkiln", "patchkiln.sandboxes", _AGENT, _SERVING, _NETWORK)
+_PACKAGES = (
+    "patchkiln",
+    "patchkiln.sandboxes",
+    "patchkiln.sandboxes.local",
+    _AGENT,
+    _SERVING,
+    _NETWORK,
+)
 _KEY_CHARS = 16
 _DIRECTORY_MODE = 0o755
 _FILE_MODE = 0o644

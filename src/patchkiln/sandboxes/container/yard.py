@@ -22,9 +22,9 @@ from patchkiln.sandboxes.container.maker import Base, ContainerMaker
 from patchkiln.sandboxes.container.premises import Premises
 from patchkiln.sandboxes.container.sandbox import ContainerSandbox
 from patchkiln.sandboxes.container.transfer import carry
-from patchkiln.sandboxes.local.diagnosis import explain_machine
+from patchkiln.sandboxes.local.box.layout import BASE
 from patchkiln.sandboxes.local.diff import clean_room_diff
-from patchkiln.sandboxes.local.layout import BASE
+from patchkiln.sandboxes.local.selftest.diagnosis import explain_machine
 
 _WORKSPACE = (WORKSPACE.lstrip("/"),)
 _ALL = (*_WORKSPACE, HOME.lstrip("/"), "tmp")

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from patchkiln.errors import SandboxFileError
-from patchkiln.sandboxes.local import pipes
+from patchkiln.sandboxes.local.box.files import MAX_ENTRIES
 from patchkiln.sandboxes.local.channel import Channel, Reply
-from patchkiln.sandboxes.local.files import MAX_ENTRIES
+from patchkiln.sandboxes.local.commands import pipes
 
 # The box may stop the process that works for it.
 FILE_TIMEOUT_S = 30.0

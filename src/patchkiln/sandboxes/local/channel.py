@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 from patchkiln.errors import PatchkilnError, SandboxUnavailable
-from patchkiln.sandboxes.local import wire
+from patchkiln.sandboxes.local.box import wire
 
 _MAX_TEXT_CHARS = 100
 _NUMBERS = range(1 << 63)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from patchkiln.ports.sandbox import HOME
-from patchkiln.sandboxes.local.layout import OPT_PYTHON, OPT_TOOLCHAIN, USER
+from patchkiln.sandboxes.local.box.layout import OPT_PYTHON, OPT_TOOLCHAIN, USER
 
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from patchkiln.domain.repository import Checkout
+from patchkiln.sandboxes.local.box.plan import BoxPlan
 from patchkiln.sandboxes.local.channel import Channel, Reply
-from patchkiln.sandboxes.local.plan import BoxPlan
 from patchkiln.sandboxes.network.sandbox_network import SandboxNetwork
 
 

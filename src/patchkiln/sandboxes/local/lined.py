@@ -10,9 +10,11 @@ from patchkiln.ports.execution import DEFAULT_MAX_OUTPUT_BYTES, Input, TerminalS
 from patchkiln.ports.sandbox import WORKSPACE, FileInfo
 from patchkiln.sandboxes.local.calls import FileCalls
 from patchkiln.sandboxes.local.channel import Channel
-from patchkiln.sandboxes.local.clock import Clock
+from patchkiln.sandboxes.local.commands.clock import Clock
+from patchkiln.sandboxes.local.commands.execution import KILL_GRACE_S, LocalExecution
+from patchkiln.sandboxes.local.commands.streams import open_pipes, open_terminal
+from patchkiln.sandboxes.local.commands.terminals import Terminals
 from patchkiln.sandboxes.local.environment import on_terminal
-from patchkiln.sandboxes.local.execution import KILL_GRACE_S, LocalExecution
 from patchkiln.sandboxes.local.gate import Gate
 from patchkiln.sandboxes.local.listing import (
     MAX_ENTRY_BYTES,
@@ -21,8 +23,6 @@ from patchkiln.sandboxes.local.listing import (
     parse_entry,
     parse_path,
 )
-from patchkiln.sandboxes.local.streams import open_pipes, open_terminal
-from patchkiln.sandboxes.local.terminals import Terminals
 
 
 class LinedSandbox:

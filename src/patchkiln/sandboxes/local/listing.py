@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from patchkiln.errors import SandboxLost
 from patchkiln.ports.sandbox import FileInfo
-from patchkiln.sandboxes.local.files import MAX_ENTRIES
+from patchkiln.sandboxes.local.box.files import MAX_ENTRIES
 
 MAX_ENTRY_BYTES = 64 << 10
 # A name has at most 255 bytes, of which JSON makes six characters each.

@@ -10,14 +10,14 @@ from pathlib import Path
 from patchkiln.errors import SandboxUnavailable
 from patchkiln.ports.sandbox import SandboxSpec
 from patchkiln.sandboxes.local import orphans
-from patchkiln.sandboxes.local.bubblewrap import Bubblewrap
-from patchkiln.sandboxes.local.diagnosis import explain, explain_machine
-from patchkiln.sandboxes.local.facts import read_facts
+from patchkiln.sandboxes.local.box.plan import Purpose
+from patchkiln.sandboxes.local.bubblewrap.boxes import Bubblewrap
 from patchkiln.sandboxes.local.generation import Generation, Namespaces, Origin
 from patchkiln.sandboxes.local.network import BoxSockets
-from patchkiln.sandboxes.local.plan import Purpose
 from patchkiln.sandboxes.local.planning import give_writable_mounts, plan_box
-from patchkiln.sandboxes.local.tools import Tools
+from patchkiln.sandboxes.local.selftest.diagnosis import explain, explain_machine
+from patchkiln.sandboxes.local.selftest.facts import read_facts
+from patchkiln.sandboxes.local.selftest.tools import Tools
 from patchkiln.sandboxes.local.zygote_process import START_S, StepFailed, ZygoteProcess
 from patchkiln.sandboxes.network.authority import Authority
 from patchkiln.sandboxes.network.sandbox_network import SandboxNetwork

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from patchkiln.domain.network import NetworkPolicy
 from patchkiln.errors import SandboxUnavailable
-from patchkiln.sandboxes.local import wire
+from patchkiln.sandboxes.local.box import wire
 from patchkiln.sandboxes.local.calls import FileCalls
 from patchkiln.sandboxes.local.channel import SHORTAGES, Channel
 from patchkiln.sandboxes.network.places import Place, adopt

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from patchkiln.sandboxes.local.pids import start_time
+from patchkiln.sandboxes.local.zygote.pids import start_time
 
 _END_MS = 5000
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

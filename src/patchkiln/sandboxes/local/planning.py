@@ -7,11 +7,11 @@ from pathlib import Path
 
 from patchkiln.domain.repository import Checkout
 from patchkiln.ports.sandbox import SandboxLimits, SandboxSpec
+from patchkiln.sandboxes.local.box.layout import HOST_GID, HOST_UID
+from patchkiln.sandboxes.local.box.plan import BoxPlan, LimitsPlan, MountPlan, Purpose
 from patchkiln.sandboxes.local.generation import Origin
-from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.network import literal_addresses
-from patchkiln.sandboxes.local.plan import BoxPlan, LimitsPlan, MountPlan, Purpose
-from patchkiln.sandboxes.local.tools import Tools
+from patchkiln.sandboxes.local.selftest.tools import Tools
 from patchkiln.sandboxes.network.sandbox_network import places_of
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -14,15 +14,22 @@ from patchkiln.ports.sandbox import (
     SandboxSpec,
     new_sandbox_id,
 )
-from patchkiln.sandboxes.local import selftest, syscalls, zygote_process
-from patchkiln.sandboxes.local.bubblewrap import is_installed
-from patchkiln.sandboxes.local.diagnosis import Diagnosis, explain_machine, is_shortage, lacks_proc
-from patchkiln.sandboxes.local.facts import read_facts
+from patchkiln.sandboxes.local import zygote_process
+from patchkiln.sandboxes.local.box import syscalls
+from patchkiln.sandboxes.local.bubblewrap.boxes import is_installed
 from patchkiln.sandboxes.local.household import Household
 from patchkiln.sandboxes.local.maker import BoxMaker, Maker
 from patchkiln.sandboxes.local.planning import settle_places
 from patchkiln.sandboxes.local.sandbox import LocalSandbox
-from patchkiln.sandboxes.local.tools import Tools, choose_tools, own_python
+from patchkiln.sandboxes.local.selftest import examination
+from patchkiln.sandboxes.local.selftest.diagnosis import (
+    Diagnosis,
+    explain_machine,
+    is_shortage,
+    lacks_proc,
+)
+from patchkiln.sandboxes.local.selftest.facts import read_facts
+from patchkiln.sandboxes.local.selftest.tools import Tools, choose_tools, own_python
 from patchkiln.sandboxes.local.zygote_process import StepFailed
 
 _PLACE = Path("sandboxes")
@@ -134,7 +141,7 @@ class LocalSandboxes:
         """Test the boxes of one maker; ``refusal`` is why the server itself makes none."""
         python = own_python(self._real_data_dir)
         try:
-            return selftest.judge(await self._observe_what_works(python), refusal)
+            return examination.judge(await self._observe_what_works(python), refusal)
         except SandboxError as error:
             self._machine_failed = _is_shortage(error.__cause__)
             reason, remedy = error.message, error.remedy
@@ -143,7 +150,7 @@ class LocalSandboxes:
             reason, remedy = explain_machine(error)
         return Isolation(level=IsolationLevel.NONE, reason=reason, remedy=remedy)
 
-    async def _observe_what_works(self, python: Path | None) -> selftest.Observation:
+    async def _observe_what_works(self, python: Path | None) -> examination.Observation:
         """Do without a /proc of the box's own where the kernel refuses it."""
         try:
             return await self._observe(python)
@@ -157,21 +164,21 @@ class LocalSandboxes:
         self._maker.shared_proc = True
         return await self._observe(python)
 
-    async def _observe(self, python: Path | None) -> selftest.Observation:
+    async def _observe(self, python: Path | None) -> examination.Observation:
         """Make a box the way all are made, look at it from both sides, and choose the tools."""
         base = await asyncio.to_thread(_probe_base, self._place / "probe")
         spec = SandboxSpec(id=new_sandbox_id(), base=base)
         self._maker.tools = Tools(own_python=python)
         box = await self._household.make(spec)
         try:
-            findings = await selftest.probe(box, self._place)
-            uid = await selftest.host_uid(box.generation.pid)
+            findings = await examination.probe(box, self._place)
+            uid = await examination.host_uid(box.generation.pid)
             tools = await choose_tools(box, python, self._place / "toolchain")
         finally:
             await box.destroy()
         self._maker.tools = tools
         zygote = box.generation.zygote
-        return selftest.Observation(
+        return examination.Observation(
             findings=findings,
             machine=read_facts(),
             host_uid=uid,
@@ -192,7 +199,7 @@ def _is_shortage(cause: BaseException | None) -> bool:
 
 
 def _probe_base(directory: Path) -> Checkout:
-    selftest.make_base(directory)
+    examination.make_base(directory)
     return Checkout(
         repository="probe",
         commit="",

@@ -13,9 +13,9 @@ from patchkiln.domain.patch import Patch
 from patchkiln.errors import SandboxUnsupported
 from patchkiln.ports.sandbox import SandboxMetrics, SandboxSpec, Snapshot
 from patchkiln.sandboxes.local import pausing
+from patchkiln.sandboxes.local.box.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.environment import environment
 from patchkiln.sandboxes.local.generation import Generation
-from patchkiln.sandboxes.local.layout import HOST_GID, HOST_UID
 from patchkiln.sandboxes.local.lined import LinedSandbox
 
 

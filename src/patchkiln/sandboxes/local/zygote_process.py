@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from patchkiln.errors import SandboxLost, SandboxUnavailable
-from patchkiln.sandboxes.local import pipes, wire
+from patchkiln.sandboxes.local.box import wire
+from patchkiln.sandboxes.local.box.plan import BoxPlan
 from patchkiln.sandboxes.local.channel import Channel, Reply, parse_reply
-from patchkiln.sandboxes.local.plan import BoxPlan
+from patchkiln.sandboxes.local.commands import pipes
 
 START_S = 20.0
 END_S = 10.0
@@ -22,7 +23,7 @@ _SOURCE = Path(__file__).parents[3]
 _PROGRAM = """\
 import sys
 sys.path.append(sys.argv[1])
-from patchkiln.sandboxes.local.zygote import main
+from patchkiln.sandboxes.local.zygote.main import main
 main(int(sys.argv[2]), sys.argv[3])
 """
 
