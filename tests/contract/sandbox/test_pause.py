@@ -105,6 +105,31 @@ async def test_no_signal_ends_a_pause(provider: SandboxProvider, box: Sandbox) -
     await command.kill()
 
 
+VFORK = """
+#include <unistd.h>
+int main(void) {
+    if (!vfork()) { while (access("go", F_OK)) usleep(1000); _exit(0); }
+    return 0;
+}
+"""
+
+
+async def test_who_waits_for_its_child_is_paused_too(
+    provider: SandboxProvider, box: Sandbox
+) -> None:
+    """Between vfork and exec the parent cannot be stopped, and cannot run either."""
+    if await lacks(provider, Capability.PAUSE, box.pause):
+        return
+    await box.write("parent.c", VFORK.encode())
+    await text(box, "gcc -w -o parent parent.c")
+    parent = await box.exec(["./parent"], timeout_s=60)
+    await text(box, "until grep -q '^State:.D' /proc/[0-9]*/status; do sleep 0.01; done")
+    await box.pause()
+    await box.resume()
+    await text(box, "touch go")
+    assert (await parent.wait()).exit_code == 0
+
+
 async def test_what_was_stopped_before_a_pause_stays_so(
     provider: SandboxProvider, box: Sandbox
 ) -> None:
