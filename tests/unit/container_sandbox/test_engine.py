@@ -29,7 +29,7 @@ def answering(place: Path, answer: bytes) -> Generator[None]:
                 except OSError:
                     return
                 with connection, suppress(OSError):
-                    if connection.recv(65536):
+                    if read_request(connection):
                         connection.sendall(answer)
 
         thread = threading.Thread(target=serve)
@@ -39,6 +39,19 @@ def answering(place: Path, answer: bytes) -> Generator[None]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+def read_request(connection: socket.socket) -> bool:
+    """Read a whole request, which may come in pieces; tell whether there was one."""
+    length = 0
+    with connection.makefile("rb") as file:
+        for line in iter(file.readline, b""):
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+            if line == b"\r\n":
+                file.read(length)
+                return True
+    return False
 
 
 def http(status: str, body: bytes) -> bytes:
