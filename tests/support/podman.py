@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _START_S = 30.0
@@ -25,6 +25,7 @@ def installed() -> bool:
 def service(directory: Path, *, runtime: str | None = None) -> Generator[Path]:
     """Lend the socket of a running service; it and its containers' files end with the block."""
     place = directory / "podman.sock"
+    groups_before = _groups()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
@@ -48,6 +49,22 @@ def service(directory: Path, *, runtime: str | None = None) -> Generator[Path]:
         subprocess.run(("podman", "rm", "--all", "--force"), env=environment, check=False)
         process.send_signal(signal.SIGTERM)
         process.wait()
+        _remove(_groups() - groups_before)
+
+
+def _groups() -> set[Path]:
+    """Return the control groups in which Podman makes those of containers."""
+    root = Path("/sys/fs/cgroup")
+    return {*root.glob("libpod_parent"), *root.glob("*/libpod_parent")}
+
+
+def _remove(groups: set[Path]) -> None:
+    """Remove control groups, which Podman leaves; another Podman's, in use, stay."""
+    for group in groups:
+        within = [path for path in group.rglob("*") if path.is_dir()]
+        for path in (*sorted(within, reverse=True), group):
+            with suppress(OSError):
+                path.rmdir()
 
 
 def _write_settings(directory: Path, runtime: str | None) -> Path:
