@@ -26,7 +26,9 @@ for number in range({CHANGED}):
 async def forks(provider: LocalSandboxes, directory: Path) -> None:
     """Print what forks of 1 and of 16 children take."""
     base = await asyncio.to_thread(make_checkout, directory / "forked", 1000)
-    one, many, copies = [], [], []
+    one: list[float] = []
+    many: list[float] = []
+    copies: list[float] = []
     for _ in range(ROUNDS):
         box = await provider.create(SandboxSpec(id=new_sandbox_id(), base=base))
         output = await capture(await box.exec(["python3", "-c", _CHANGE]))

@@ -24,7 +24,7 @@ _NSJAIL = (
     *(word for name, to in _LINKS.items() for word in ("-s", f"{to}:/{name}")),
     *("-T", "/tmp", "-T", "/workspace", "--cwd", "/workspace", "--"),  # noqa: S108 - inside
 )
-_SRT_SETTINGS = {
+_SRT_SETTINGS: dict[str, dict[str, list[str]]] = {
     "network": {"allowedDomains": [], "deniedDomains": []},
     "filesystem": {"denyRead": ["/root", "/home"], "allowWrite": ["."], "denyWrite": []},
 }

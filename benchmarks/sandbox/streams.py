@@ -19,7 +19,8 @@ _BLOCK_BYTES = 1 << 16
 async def streams(provider: LocalSandboxes) -> None:
     """Print gigabytes a second, and how much the server's memory grew."""
     box = await provider.create(SandboxSpec(id=new_sandbox_id()))
-    ours, plain = [], []
+    ours: list[float] = []
+    plain: list[float] = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(ROUNDS):
         execution = await box.exec(COMMAND, max_output_bytes=BYTES * 2)

@@ -110,7 +110,7 @@ class SandboxNetwork:
     async def _environment(self, policy: NetworkPolicy) -> dict[str, str]:
         if not policy.rules:
             return {}
-        env = dict.fromkeys(_PROXY_NAMES, _PROXY_URL)
+        env: dict[str, str] = dict.fromkeys(_PROXY_NAMES, _PROXY_URL)
         env |= dict.fromkeys(("NO_PROXY", "no_proxy"), _without_proxy(policy))
         if any(rule.credential for rule in policy.rules):
             await self._write(BUNDLE, await asyncio.to_thread(self._authority.bundle))
