@@ -1,6 +1,6 @@
 """What the durable engine costs a run, and how soon a run goes on after kill -9.
 
-    python benchmarks/engine.py [RUNS]
+    python -m benchmarks.engine.resuming [RUNS]
 
 The first table is seven empty steps in memory and with DBOS, interleaved; the target is at most
 50 ms a run. The second kills a server in the middle of a check; the target is 3 s from the kill to
